@@ -1,0 +1,1 @@
+"""Backbones: images to a tuple of feature maps."""

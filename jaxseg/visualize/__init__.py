@@ -1,0 +1,1 @@
+"""Palettes, overlays, charts and the run report."""
