@@ -1,0 +1,626 @@
+r"""Write the small figures of MMSegmentation 1.2.2 that the tests compare with.
+
+Runs in an environment of its own, which holds the reference and none of jaxseg::
+
+    python -m venv reference && . reference/bin/activate
+    pip install torch==2.13.0 mmengine==0.10.7 mmcv-lite==2.1.0 "numpy<2.3" \
+        prettytable ftfy regex scipy matplotlib
+    pip install mmsegmentation==1.2.2 --no-deps
+    python tools/make_reference_fixtures.py --out tests/fixtures [losses schedules ...]
+
+Each function below writes one file. Arrays are in the reference's layout (N C H W) and in float64 unless said
+otherwise; `meta` in an `.npz` is JSON bytes that lists the cases: `json.loads(bytes(npz["meta"]))`.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import types
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+# mmcv-lite lacks the compiled operators; nothing here runs one, but the imports ask for them.
+sys.modules["mmcv._ext"] = mock.MagicMock()
+
+from mmengine.logging import MMLogger  # noqa: E402
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper  # noqa: E402
+from mmengine.registry import PARAM_SCHEDULERS  # noqa: E402
+from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
+from mmseg.models.losses import CrossEntropyLoss, accuracy  # noqa: E402
+from mmseg.registry import MODELS  # noqa: E402
+from mmseg.structures.sampler import OHEMPixelSampler  # noqa: E402
+
+# mmengine looks for the operators again when it builds an optimizer, and must find none.
+del sys.modules["mmcv._ext"]
+
+IGNORE = 255
+BN = {"type": "BN", "requires_grad": True}
+
+
+def fill(key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A weight as a function of its own name and shape, so that no weights file is needed."""
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    leaf = key.rsplit(".", 1)[-1]
+    if leaf == "running_mean":
+        return rng.normal(0, 0.1, shape)
+    if leaf == "running_var":
+        return rng.uniform(0.5, 1.5, shape)
+    if leaf == "bias" or leaf.endswith("_bias"):
+        return rng.normal(0, 0.1, shape)
+    if leaf == "weight" and len(shape) == 1:
+        return rng.uniform(0.8, 1.2, shape)
+    if len(shape) >= 2 and (leaf == "weight" or leaf.endswith("_weight")):
+        return rng.normal(0, (2.0 / np.prod(shape[1:])) ** 0.5, shape)
+    return rng.normal(0, 0.1, shape)
+
+
+def fill_module(module: torch.nn.Module) -> torch.nn.Module:
+    """Put `fill` into every floating point entry of the state dict, rounded to float32."""
+    state = module.state_dict()
+    for key, value in state.items():
+        if value.is_floating_point():
+            state[key] = torch.from_numpy(fill(key, tuple(value.shape)).astype(np.float32))
+    module.load_state_dict(state)
+    return module
+
+
+def build(config: dict[str, Any]) -> torch.nn.Module:
+    """Build from a copy: the reference writes into the dicts that it is given (CGNet's `act_cfg`)."""
+    return MODELS.build(json.loads(json.dumps(config), object_hook=_tuples))
+
+
+def _tuples(config: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists only; CGNet insists on tuples and takes them everywhere."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def save_npz(path: Path, meta: Any, arrays: dict[str, np.ndarray]) -> None:
+    np.savez_compressed(path, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+
+
+def save_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, separators=(",", ":")) + "\n")
+
+
+def _loss_inputs() -> dict[str, np.ndarray]:
+    """Logits and labels that the cases share; `weight` is one weight a pixel, exact in float32."""
+    rng = np.random.default_rng(0)
+    size = (2, 5, 7)
+    logits = rng.normal(0, 2, (2, 5, 5, 7))
+    label = rng.integers(0, 5, size)
+    label_ignored = np.where(rng.random(size) < 0.2, IGNORE, label)
+    binary = rng.integers(0, 2, size)
+    return {
+        "logits": logits,
+        "logits_1": rng.normal(0, 2, (2, 1, 5, 7)),
+        "logits_square": rng.normal(0, 2, (2, 5, 5, 5)),
+        "label": label,
+        "label_ignored": label_ignored,
+        "label_one_image_ignored": np.stack([label[0], np.full(size[1:], IGNORE)]),
+        "label_all_ignored": np.full(size, IGNORE),
+        "label_square": label_ignored[:, :, :5],
+        "label_binary": np.where(rng.random(size) < 0.2, IGNORE, binary),
+        "label_binary_clean": binary,
+        "weight": rng.uniform(0, 2, size).astype(np.float32).astype(np.float64),
+    }
+
+
+def _loss_cases() -> list[dict[str, Any]]:
+    """Constructor `kwargs`, call settings and the names of the inputs, one dict a case."""
+    cases = []
+
+    def add(name: str, label: str, logits: str = "logits", call: dict | None = None, **more: Any) -> None:
+        weight = more.pop("weight", None)
+        call = {"ignore_index": IGNORE, **(call or {})}
+        cases.append(
+            {"name": name, "kwargs": more, "call": call, "logits": logits, "label": label, "weight": weight}
+        )
+
+    class_weight = [0.5, 1.0, 2.0, 0.25, 1.5]
+    for sigmoid in (False, True):
+        for non_ignore in (False, True):
+            mode = {"use_sigmoid": sigmoid, "avg_non_ignore": non_ignore}
+            tag = f"{'sigmoid' if sigmoid else 'softmax'}{'_avg_non_ignore' if non_ignore else ''}"
+            for label in ("label", "label_ignored", "label_one_image_ignored", "label_all_ignored"):
+                add(f"{tag}/{label}", label, **mode)
+            add(f"{tag}/weight", "label_ignored", weight="weight", **mode)
+            add(f"{tag}/loss_weight", "label_ignored", loss_weight=0.4, **mode)
+            for reduction in ("sum", "none"):
+                add(f"{tag}/{reduction}", "label_ignored", reduction=reduction, **mode)
+                pixels = {"weight": "weight", "reduction": reduction}
+                add(f"{tag}/{reduction}_weight", "label_ignored", **pixels, **mode)
+            add(f"{tag}/ignore_in_range", "label", call={"ignore_index": 2}, **mode)
+            add(f"{tag}/class_weight", "label", class_weight=class_weight, **mode)
+            add(f"{tag}/class_weight_ignored", "label_ignored", class_weight=class_weight, **mode)
+            add(f"{tag}/avg_factor", "label_ignored", call={"avg_factor": 10.0}, **mode)
+            if sigmoid:
+                # One weight a class is broadcast against the last axis, the width. Kept to document it.
+                square = {"logits": "logits_square", "class_weight": class_weight}
+                add(f"{tag}/class_weight_on_width", "label_square", **square, **mode)
+                for label in ("label_binary_clean", "label_binary", "label_all_ignored", "label"):
+                    add(f"{tag}_1/{label}", label, "logits_1", **mode)
+                add(f"{tag}_1/weight", "label_binary", "logits_1", weight="weight", **mode)
+                add(f"{tag}_1/class_weight", "label_binary", "logits_1", class_weight=[3.0], **mode)
+                add(f"{tag}_1/none", "label_binary", "logits_1", reduction="none", **mode)
+                add(f"{tag}_1/sum", "label_binary", "logits_1", reduction="sum", **mode)
+            else:
+                # Ignored pixels and class weights can be combined only where ignore_index is a class.
+                both = {"class_weight": class_weight, **mode}
+                add(f"{tag}/class_weight_ignore_in_range", "label", call={"ignore_index": 2}, **both)
+                add(f"{tag}/class_weight_weight", "label", weight="weight", **both)
+                add(f"{tag}/class_weight_ignored_sum", "label_ignored", reduction="sum", **both)
+                add(f"{tag}/class_weight_ignored_none", "label_ignored", reduction="none", **both)
+    return cases
+
+
+def _attempt(case: dict[str, Any], call: Callable[[], torch.Tensor]) -> torch.Tensor | None:
+    """Run the reference in float64; where it fails, the failure is the figure (first line of the message)."""
+    try:
+        # The sigmoid branch casts labels and masks to float32, and its results with them.
+        with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+            return call()
+    except (AssertionError, IndexError, RuntimeError, ValueError) as problem:
+        case["error"] = f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
+        return None
+
+
+def losses(folder: Path) -> None:
+    """CrossEntropyLoss values and gradients (of their sum, where unreduced), OHEM weights, pixel accuracy."""
+    inputs = _loss_inputs()
+    tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    arrays = dict(inputs)
+
+    cross_entropy = _loss_cases()
+    for case in cross_entropy:
+        logits = tensors[case["logits"]].clone().requires_grad_()
+        weight = tensors[case["weight"]] if case["weight"] else None
+        loss = CrossEntropyLoss(**case["kwargs"])
+        label = tensors[case["label"]]
+        value = _attempt(case, lambda: loss(logits, label, weight=weight, **case["call"]))  # noqa: B023
+        if value is not None:
+            value.sum().backward()
+            arrays[f"{case['name']}/loss"] = value.detach().numpy()
+            arrays[f"{case['name']}/grad"] = logits.grad.numpy()
+
+    ohem = []
+    class_weight = [0.5, 1.0, 2.0, 0.25, 1.5]
+    plain, weighted = {"type": "CrossEntropyLoss"}, {"type": "CrossEntropyLoss", "class_weight": class_weight}
+    sigmoid = {"type": "CrossEntropyLoss", "use_sigmoid": True}
+    for label in ("label", "label_ignored", "label_one_image_ignored", "label_all_ignored"):
+        for kwargs in (
+            {"thresh": 0.7, "min_kept": 2},
+            {"thresh": 0.1, "min_kept": 8},
+            {"thresh": 0.01, "min_kept": 5},
+            {"thresh": 0.7, "min_kept": 100000},
+            {"thresh": None, "min_kept": 2},
+            {"thresh": None, "min_kept": 12},
+            {"thresh": None, "min_kept": 100000},
+        ):
+            ohem.append({"kwargs": kwargs, "loss_decode": [plain], "label": label})
+    for loss_decode in ([weighted], [plain, weighted], [sigmoid]):
+        ohem.append(
+            {"kwargs": {"thresh": None, "min_kept": 6}, "loss_decode": loss_decode, "label": "label_ignored"}
+        )
+    for i, case in enumerate(ohem):
+        case["name"] = f"ohem_{i:02d}"
+        modules = torch.nn.ModuleList(MODELS.build(config) for config in case["loss_decode"])
+        context = types.SimpleNamespace(ignore_index=IGNORE, loss_decode=modules)
+        sampler = OHEMPixelSampler(context, **case["kwargs"])
+        label = tensors[case["label"]][:, None]
+        weight = _attempt(case, lambda: sampler.sample(tensors["logits"], label))  # noqa: B023
+        if weight is not None:
+            arrays[case["name"]] = weight.numpy().astype(np.uint8)
+
+    accuracies = []
+    for label in ("label", "label_ignored", "label_one_image_ignored", "label_all_ignored"):
+        for topk in (1, 2, 5):
+            for ignore_index in (None, IGNORE):
+                value = accuracy(tensors["logits"], tensors[label], topk=topk, ignore_index=ignore_index)
+                accuracies.append(
+                    {"label": label, "topk": topk, "ignore_index": ignore_index, "value": value.item()}
+                )
+    meta = {"cross_entropy": cross_entropy, "ohem": ohem, "accuracy": accuracies}
+    save_npz(folder / "losses.npz", meta, arrays)
+
+
+SCHEDULES: dict[str, list[dict[str, Any]]] = {
+    "poly": [{"type": "PolyLR", "power": 0.9, "eta_min": 1e-4, "begin": 0, "end": 40}],
+    "poly_power_1_from_5": [{"type": "PolyLR", "power": 1.0, "eta_min": 0.0, "begin": 5, "end": 40}],
+    "warmup_then_poly": [
+        {"type": "LinearLR", "start_factor": 1e-6, "begin": 0, "end": 10},
+        {"type": "PolyLR", "power": 0.9, "eta_min": 0.0, "begin": 10, "end": 60},
+    ],
+    "warmup_during_poly": [
+        {"type": "LinearLR", "start_factor": 0.1, "begin": 0, "end": 10},
+        {"type": "PolyLR", "power": 0.9, "eta_min": 1e-4, "begin": 0, "end": 50},
+    ],
+    "warmup_then_poly_gap": [
+        {"type": "LinearLR", "start_factor": 0.1, "begin": 0, "end": 10},
+        {"type": "PolyLR", "power": 0.9, "eta_min": 1e-4, "begin": 20, "end": 60},
+    ],
+    "linear": [{"type": "LinearLR", "start_factor": 0.5, "end_factor": 0.1, "begin": 3, "end": 30}],
+    "constant": [{"type": "ConstantLR", "factor": 0.1, "begin": 0, "end": 12}],
+    "constant_from_5": [{"type": "ConstantLR", "factor": 0.5, "begin": 5, "end": 12}],
+    "multi_step": [{"type": "MultiStepLR", "milestones": [10, 30, 31], "gamma": 0.1, "begin": 0, "end": 60}],
+    "warmup_during_multi_step": [
+        {"type": "LinearLR", "start_factor": 0.001, "begin": 0, "end": 15},
+        {"type": "MultiStepLR", "milestones": [10, 30], "gamma": 0.5},
+    ],
+    "step": [{"type": "StepLR", "step_size": 7, "gamma": 0.5, "begin": 0, "end": 40}],
+    "cosine": [{"type": "CosineAnnealingLR", "T_max": 50, "eta_min": 1e-4, "begin": 0, "end": 50}],
+    "warmup_then_cosine": [
+        {"type": "LinearLR", "start_factor": 0.01, "begin": 0, "end": 10},
+        {"type": "CosineAnnealingLR", "T_max": 40, "eta_min": 0.0, "begin": 10, "end": 50},
+    ],
+    "cosine_short_period": [{"type": "CosineAnnealingLR", "T_max": 20, "eta_min": 1e-4}],
+    "exponential": [{"type": "ExponentialLR", "gamma": 0.95, "begin": 0, "end": 40}],
+    "one_cycle": [{"type": "OneCycleLR", "eta_max": 0.05, "total_steps": 71, "pct_start": 0.3}],
+}
+
+
+def schedules(folder: Path, steps: int = 70) -> None:
+    """Learning rate of every step for two parameter groups: the base rate and ten times that."""
+    cases = []
+    for name, configs in SCHEDULES.items():
+        groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": lr} for lr in (0.01, 0.1)]
+        optimizer = torch.optim.SGD(groups, lr=0.01)
+        schedulers = [
+            PARAM_SCHEDULERS.build({**config, "by_epoch": False}, default_args={"optimizer": optimizer})
+            for config in configs
+        ]
+        rates = []
+        for _ in range(steps):
+            rates.append([group["lr"] for group in optimizer.param_groups])
+            optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step()
+        rates = np.array(rates).T.tolist()
+        cases.append({"name": name, "schedulers": configs, "lr": rates[0], "lr_tenfold_group": rates[1]})
+    save_json(folder / "schedules.json", {"base_lr": 0.01, "steps": steps, "cases": cases})
+
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"type": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+    "sgd_nesterov": {"type": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True},
+    "sgd_plain": {"type": "SGD", "lr": 0.1},
+    "adam": {"type": "Adam", "lr": 0.01, "weight_decay": 5e-2},
+    "adam_eps": {"type": "Adam", "lr": 0.01, "eps": 1e-3, "betas": [0.8, 0.99]},
+    "adamw": {"type": "AdamW", "lr": 0.01, "betas": [0.9, 0.999], "weight_decay": 0.05},
+}
+
+PARAMWISE: dict[str, dict[str, Any]] = {
+    "head_tenfold": {"custom_keys": {"head": {"lr_mult": 10.0}}},
+    "longest_key_first": {
+        "custom_keys": {
+            "backbone": {"lr_mult": 0.1, "decay_mult": 0.5},
+            "backbone.layer4": {"lr_mult": 0.3},
+            "backbone.layer4.1.bn2": {"lr_mult": 0.7, "decay_mult": 0.0},
+        }
+    },
+    "equal_length_keys": {"custom_keys": {"conv2": {"lr_mult": 3.0}, "conv1": {"lr_mult": 2.0}}},
+    "norm": {"norm_decay_mult": 0.0},
+    "bias": {"bias_lr_mult": 2.0, "bias_decay_mult": 0.0},
+    "norm_and_bias": {"norm_decay_mult": 0.5, "bias_lr_mult": 2.0, "bias_decay_mult": 0.25},
+    "custom_beats_norm": {
+        "custom_keys": {"decode_head": {"lr_mult": 10.0}, "bn1": {"decay_mult": 2.0}},
+        "norm_decay_mult": 0.0,
+        "bias_lr_mult": 2.0,
+    },
+    "depthwise_and_flat": {"dwconv_decay_mult": 0.0, "flat_decay_mult": 0.1, "norm_decay_mult": 0.5},
+}
+
+MODELS_FOR_PARAMWISE: dict[str, dict[str, Any]] = {
+    "fcn_r18": {
+        "type": "EncoderDecoder",
+        "backbone": {"type": "ResNet", "depth": 18, "stem_channels": 8, "base_channels": 8, "norm_cfg": BN},
+        "decode_head": {
+            "type": "FCNHead",
+            "in_channels": 64,
+            "channels": 16,
+            "num_convs": 1,
+            "num_classes": 5,
+            "norm_cfg": BN,
+        },
+    },
+    "cgnet": {
+        "type": "EncoderDecoder",
+        "backbone": {"type": "CGNet", "num_blocks": [2, 2], "norm_cfg": BN},
+        "decode_head": {
+            "type": "FCNHead",
+            "in_channels": 256,
+            "in_index": 2,
+            "channels": 256,
+            "num_convs": 0,
+            "concat_input": False,
+            "num_classes": 5,
+        },
+    },
+}
+
+
+def optimizers(folder: Path, steps: int = 5) -> None:
+    """Parameters after each step for given gradients; parameter-wise rates and decays of two models."""
+    rng = np.random.default_rng(1)
+    shapes = {"kernel": (3, 4), "bias": (4,)}
+    start = {name: rng.normal(0, 1, shape) for name, shape in shapes.items()}
+    gradients = [{name: rng.normal(0, 1, shape) for name, shape in shapes.items()} for _ in range(steps)]
+
+    updates = []
+    for name, config in OPTIMIZERS.items():
+        for clip in (None, {"max_norm": 1.0}, {"max_norm": 1000.0}, {"max_norm": 0.5, "norm_type": 1}):
+            params = {key: torch.tensor(value, requires_grad=True) for key, value in start.items()}
+            kwargs = {key: value for key, value in config.items() if key != "type"}
+            optimizer = getattr(torch.optim, config["type"])(params.values(), **kwargs)
+            wrapper = OptimWrapper(optimizer, clip_grad=dict(clip) if clip else None)
+            trace = []
+            for gradient in gradients:
+                for key, param in params.items():
+                    param.grad = torch.tensor(gradient[key])
+                wrapper.step()
+                trace.append({key: param.detach().numpy().tolist() for key, param in params.items()})
+            updates.append({"name": name, "optimizer": config, "clip_grad": clip, "params": trace})
+
+    paramwise = []
+    for model_name, model_config in MODELS_FOR_PARAMWISE.items():
+        model = build(model_config)
+        names = {id(param): key for key, param in model.named_parameters()}
+        for name, rules in PARAMWISE.items():
+            wrapper_config = {
+                "type": "OptimWrapper",
+                "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
+            }
+            wrapper = DefaultOptimWrapperConstructor(wrapper_config, dict(rules))(model)
+            figures = {
+                names[id(param)]: [group["lr"], group["weight_decay"]]
+                for group in wrapper.optimizer.param_groups
+                for param in group["params"]
+            }
+            paramwise.append({"name": name, "model": model_name, "paramwise_cfg": rules, "params": figures})
+    content = {
+        "start": {key: value.tolist() for key, value in start.items()},
+        "gradients": [{key: value.tolist() for key, value in gradient.items()} for gradient in gradients],
+        "updates": updates,
+        "base": {"lr": 0.01, "weight_decay": 5e-4},
+        "models": MODELS_FOR_PARAMWISE,
+        "paramwise": paramwise,
+    }
+    save_json(folder / "optimizers.json", content)
+
+
+def metrics(folder: Path, cases: int = 60, images: int = 3, size: tuple[int, int] = (8, 10)) -> None:
+    """Areas and per-class scores of random label maps; arrays are padded to nine classes with NaN."""
+    widest = 9
+    rng = np.random.default_rng(2)
+    meta: list[dict[str, Any]] = []
+    arrays: dict[str, list[np.ndarray]] = {"labels": [], "preds": [], "areas": []}
+    for i in range(cases):
+        classes = int(rng.integers(2, widest + 1))
+        present = rng.permutation(classes)[: rng.integers(1, classes + 1)]
+        predicted = rng.permutation(classes)[: rng.integers(1, classes + 1)]
+        labels = rng.choice(present, (images, *size))
+        preds = np.where(rng.random(labels.shape) < 0.5, labels, rng.choice(predicted, labels.shape))
+        labels = np.where(rng.random(labels.shape) < rng.choice([0.0, 0.1, 0.6]), IGNORE, labels)
+        outside = i % 10 == 7  # labels that are neither a class nor ignored
+        if outside:
+            labels = np.where(rng.random(labels.shape) < 0.1, classes + 1, labels)
+        if i >= cases - 4:
+            labels = np.full_like(labels, IGNORE)
+        nan_to_num = [None, None, 0, -1][i % 4]
+        beta = [1, 1, 1, 2][i % 4]
+        metric = IoUMetric(iou_metrics=["mIoU", "mDice", "mFscore"], nan_to_num=nan_to_num, beta=beta)
+        metric.dataset_meta = {"classes": [str(c) for c in range(classes)]}
+        samples = [
+            {
+                "pred_sem_seg": {"data": torch.from_numpy(pred)[None]},
+                "gt_sem_seg": {"data": torch.from_numpy(label)[None]},
+            }
+            for pred, label in zip(preds, labels, strict=True)
+        ]
+        metric.process({}, samples)
+        areas = [sum(area) for area in zip(*metric.results, strict=True)]
+        scores = metric.total_area_to_metrics(*areas, metric.metrics, nan_to_num, beta)
+        summary = {key: float(value) for key, value in metric.compute_metrics(metric.results).items()}
+
+        def pad(value: np.ndarray, classes: int = classes) -> np.ndarray:
+            return np.pad(np.asarray(value, np.float64), (0, widest - classes), constant_values=np.nan)
+
+        arrays["labels"].append(labels.astype(np.uint8))
+        arrays["preds"].append(preds.astype(np.uint8))
+        arrays["areas"].append(np.stack([pad(area.numpy()) for area in areas]))
+        for key, value in scores.items():
+            arrays.setdefault(key, []).append(value if key == "aAcc" else pad(value))
+        meta.append(
+            {
+                "num_classes": classes,
+                "nan_to_num": nan_to_num,
+                "beta": beta,
+                "labels_outside": outside,
+                "summary": summary,
+            }
+        )
+    save_npz(folder / "metrics.npz", meta, {key: np.stack(value) for key, value in arrays.items()})
+
+
+def _resnet(depth: int, kind: str = "ResNet", **more: Any) -> dict[str, Any]:
+    return {"type": kind, "depth": depth, "stem_channels": 16, "base_channels": 16, "norm_cfg": BN, **more}
+
+
+D8 = {"dilations": [1, 1, 2, 4], "strides": [1, 2, 1, 1]}
+EVEN, ODD = [1, 3, 64, 96], [1, 3, 61, 93]
+BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
+    "r18": (_resnet(18), EVEN),
+    "r18_full_width": (_resnet(18, stem_channels=64, base_channels=64), EVEN),
+    "r34": (_resnet(34), EVEN),
+    "r50": (_resnet(50), EVEN),
+    "r101_d8": (_resnet(101, **D8), EVEN),
+    "r152": (_resnet(152), EVEN),
+    "r50_odd": (_resnet(50), ODD),
+    "r18_d8_odd": (_resnet(18, **D8), ODD),
+    "r50_contract_dilation": (_resnet(50, contract_dilation=True, **D8), EVEN),
+    "r18_contract_dilation": (_resnet(18, contract_dilation=True, **D8), EVEN),
+    "r50_multi_grid": (_resnet(50, multi_grid=[1, 2, 4], **D8), EVEN),
+    "r50_multi_grid_contract": (_resnet(50, multi_grid=[1, 2, 4], contract_dilation=True, **D8), EVEN),
+    "r50_caffe": (_resnet(50, style="caffe"), EVEN),
+    "r50_avg_down_odd": (_resnet(50, avg_down=True), ODD),
+    "r50_deep_stem": (_resnet(50, deep_stem=True), EVEN),
+    "r50_out_indices": (_resnet(50, out_indices=[1, 3]), EVEN),
+    "r50_three_stages": (
+        _resnet(50, num_stages=3, strides=[1, 2, 2], dilations=[1, 1, 1], out_indices=[0, 2]),
+        EVEN,
+    ),
+    "r18_stem_wider_than_base": (_resnet(18, stem_channels=32), EVEN),
+    "r50_group_norm": (_resnet(50, norm_cfg={"type": "GN", "num_groups": 4}), EVEN),
+    "r50_v1c_d8": (_resnet(50, "ResNetV1c", contract_dilation=True, **D8), EVEN),
+    "r18_v1c_odd": (_resnet(18, "ResNetV1c"), ODD),
+    "r101_v1d": (_resnet(101, "ResNetV1d"), EVEN),
+    "r50_v1d_d8_odd": (_resnet(50, "ResNetV1d", **D8), ODD),
+    "cgnet": ({"type": "CGNet", "norm_cfg": {**BN, "eps": 1e-3}}, EVEN),
+    "cgnet_short": ({"type": "CGNet", "num_blocks": [3, 7], "norm_cfg": {**BN, "eps": 1e-3}}, EVEN),
+    "cgnet_odd": ({"type": "CGNet", "num_blocks": [2, 3], "norm_cfg": {**BN, "eps": 1e-3}}, ODD),
+}
+
+LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
+MAP = [[2, 24, 13, 17]]
+
+
+def _head(kind: str, shapes: list[list[int]], **more: Any) -> tuple[dict[str, Any], list[list[int]]]:
+    channels = [shape[1] for shape in shapes]
+    inputs = {"in_channels": channels[0], "in_index": 0}
+    if len(channels) > 1:
+        inputs = {"in_channels": channels, "in_index": list(range(len(channels)))}
+    base = {"type": kind, "channels": 16, "num_classes": 6, "norm_cfg": BN, "dropout_ratio": 0.1}
+    return {**base, **inputs, **more}, shapes
+
+
+POOLS = {"pool_scales": [1, 2, 3, 6]}
+HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
+    f"{name}{'_align_corners' if align else ''}": _head(kind, shapes, align_corners=align, **more)
+    for align in (False, True)
+    for name, kind, shapes, more in (
+        ("fcn_resize_concat", "FCNHead", LEVELS, {"input_transform": "resize_concat", "num_convs": 1}),
+        ("fcn_no_convs", "FCNHead", MAP, {"num_convs": 0, "channels": 24, "concat_input": False}),
+        ("fcn_dilated", "FCNHead", MAP, {"kernel_size": 3, "dilation": 6, "num_convs": 2}),
+        ("upernet", "UPerHead", LEVELS, POOLS),
+        ("psp", "PSPHead", MAP, POOLS),
+    )
+}
+
+
+def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
+    """Run in float64 and float32; describe every output by mean, std and values at seeded places."""
+    seed = zlib.crc32(name.encode())
+    rng = np.random.default_rng(seed)
+    inputs = [torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
+    fill_module(module).eval()
+    is_head = hasattr(module, "conv_seg")
+
+    def run(dtype: torch.dtype) -> list[np.ndarray]:
+        values = [value.to(dtype) for value in inputs]
+        outputs = module.to(dtype)(values if is_head else values[0])
+        return [output.numpy() for output in ([outputs] if is_head else outputs)]
+
+    with torch.no_grad():
+        coarse, exact = run(torch.float32), run(torch.float64)
+    outputs, arrays = [], {}
+    for i, (value, rough) in enumerate(zip(exact, coarse, strict=True)):
+        places = np.random.default_rng(i).integers(0, value.size, samples)
+        arrays[f"{name}/{i}"] = value.reshape(-1)[places]
+        error = float(np.abs(value - rough).max() / value.std())
+        outputs.append(
+            {
+                "shape": list(value.shape),
+                "mean": value.mean(),
+                "std": value.std(),
+                "torch_f32_err": error,
+            }
+        )
+    keys = [[key, list(value.shape)] for key, value in module.state_dict().items()]
+    case = {"name": name, "input_seed": seed, "input_shapes": shapes, "outputs": outputs, "keys": keys}
+    return case, arrays
+
+
+def resnets(folder: Path, samples: int = 200) -> None:
+    """Eval-mode outputs of backbones and heads whose weights are `fill`.
+
+    Inputs of a case: `rng = default_rng(input_seed)`, then for each shape in turn `rng.normal(0, 1, shape)`
+    as float32. Sampled values of output i:
+    `output.reshape(-1)[default_rng(i).integers(0, output.size, samples)]`.
+    """
+    meta: dict[str, Any] = {"samples": samples, "backbones": [], "heads": []}
+    arrays: dict[str, np.ndarray] = {}
+    for kind, table in (("backbones", BACKBONES), ("heads", HEADS)):
+        for name, (config, shapes) in table.items():
+            shapes = shapes if kind == "heads" else [shapes]
+            case, values = _figures(name, build(config), shapes, samples)
+            meta[kind].append({"config": config, **case})
+            arrays.update(values)
+    save_npz(folder / "resnets.npz", meta, arrays)
+
+
+INITIALISATION: dict[str, dict[str, Any]] = {
+    "r18_zero_init_residual": {"type": "ResNet", "depth": 18, "norm_cfg": BN, "zero_init_residual": True},
+    "r18_no_zero_init": _resnet(18, zero_init_residual=False),
+    "r50_v1c": _resnet(50, "ResNetV1c"),
+    "cgnet": BACKBONES["cgnet"][0],
+    "fcn": HEADS["fcn_dilated"][0],
+    "fcn_no_convs": HEADS["fcn_no_convs"][0],
+    "psp": HEADS["psp"][0],
+    "upernet": HEADS["upernet"][0],
+}
+
+
+def initialisation(folder: Path, seeds: int = 5) -> None:
+    """Mean, std, smallest and largest value of every entry of the state dict, pooled over the seeds."""
+    content = []
+    for name, config in INITIALISATION.items():
+        pooled: dict[str, list[np.ndarray]] = {}
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            module = build(config)
+            module.init_weights()
+            for key, value in module.state_dict().items():
+                if value.is_floating_point():
+                    pooled.setdefault(key, []).append(value.numpy().astype(np.float64))
+        params = {}
+        for key, values in pooled.items():
+            stacked = np.stack(values)
+            figures = (stacked.mean(), stacked.std(), stacked.min(), stacked.max())
+            mean, std, low, high = (float(f"{figure:.6g}") for figure in figures)
+            shape = list(values[0].shape)
+            params[key] = {"shape": shape, "mean": mean, "std": std, "min": low, "max": high}
+        content.append({"name": name, "config": config, "seeds": seeds, "params": params})
+    save_json(folder / "initialisation.json", content)
+
+
+FIXTURES: dict[str, Callable[[Path], None]] = {
+    function.__name__: function
+    for function in (losses, schedules, optimizers, metrics, resnets, initialisation)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help=f"which to write, of {', '.join(FIXTURES)}; default: all")
+    parser.add_argument("--out", type=Path, default=Path("tests/fixtures"))
+    args = parser.parse_args()
+    unknown = set(args.names) - set(FIXTURES)
+    if unknown:
+        parser.error(f"unknown fixture {', '.join(sorted(unknown))}; known are {', '.join(FIXTURES)}")
+    warnings.simplefilter("ignore")
+    MMLogger.get_instance("fixtures", log_level=logging.CRITICAL)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in args.names or FIXTURES:
+        FIXTURES[name](args.out)
+        print("wrote", name)
+
+
+if __name__ == "__main__":
+    main()
