@@ -1,1 +1,107 @@
-"""Pure functions of (logits, labels)."""
+"""Losses: pure functions of (logits, labels), and their sum over the heads of a model.
+
+LOSSES is keyed by the names that the reference's configs use as `type`. A loss is a function
+`loss(logits [b h w c], labels [b h w], weight [b h w] or None, *, ignore_index, ...fields)`; the fields
+`loss_weight` and `loss_name` of its config belong to this module.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer
+
+from jaxseg.errors import ConfigError, did_you_mean
+from jaxseg.losses.accuracy import pixel_accuracy
+from jaxseg.losses.cross_entropy import cross_entropy_loss
+from jaxseg.losses.samplers import SAMPLERS
+from jaxseg.models.layers.resize import resize
+
+LOSSES: dict[str, Callable[..., Array]] = {"CrossEntropyLoss": cross_entropy_loss}
+
+# What a loss is logged as, where its config does not say.
+DEFAULT_NAMES = {"CrossEntropyLoss": "loss_ce"}
+
+Logs = dict[str, Float[Array, ""]]
+
+
+def model_losses(
+    model: Any, outputs: Mapping[str, Float[Array, "b _ _ c"]], labels: Integer[Array, "b h w"]
+) -> tuple[Float[Array, ""], Logs]:
+    """Losses of every head of a segmentor.
+
+    Args:
+        model: The segmentor that made the outputs; its heads say which losses they have.
+        outputs: Logits of every head, by the head's name.
+        labels: Class indices.
+
+    Returns:
+        The sum of the losses, and the logs: "decode.loss_ce", "decode.acc_seg" (percent), "aux.loss_ce", ...
+    """
+    logs: Logs = {}
+    for name, head in model.heads().items():
+        logs |= {f"{name}.{key}": value for key, value in head_losses(head, outputs[name], labels).items()}
+    return sum(value for key, value in logs.items() if "loss" in key), logs
+
+
+def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Array, "b h w"]) -> Logs:
+    """Losses of one head, by their names, and its pixel accuracy "acc_seg" in percent.
+
+    Logits are resized to the labels first. Losses of one name are summed; one whose name lacks "loss" is logged
+    but not trained.
+    """
+    logits = resize(logits, labels.shape[1:3], align_corners=head.align_corners)
+    configs = loss_configs(head)
+    weight = None
+    if head.sampler is not None:
+        weight = _sample(head, configs, logits, labels)
+    logs: Logs = {}
+    for config in configs:
+        loss = _evaluate(config, logits, labels, weight, head.ignore_index)
+        name = config.get("loss_name", DEFAULT_NAMES.get(config["type"], "loss"))
+        logs[name] = logs.get(name, 0.0) + loss
+    logs["acc_seg"] = pixel_accuracy(logits, labels, head.ignore_index)
+    return logs
+
+
+def loss_configs(head: Any) -> Sequence[Mapping]:
+    """The configs of a head's losses, checked.
+
+    Raises:
+        ConfigError: An unknown loss or field.
+    """
+    configs = [head.loss_decode] if isinstance(head.loss_decode, Mapping) else list(head.loss_decode)
+    for config in configs:
+        _check(config, LOSSES, "loss_decode", ("loss_weight", "loss_name"))
+    if head.sampler is not None:
+        _check(head.sampler, SAMPLERS, "sampler", ())
+    return configs
+
+
+def _evaluate(config: Mapping, logits, labels, weight, ignore_index, **overrides) -> Array:
+    fields = {key: value for key, value in config.items() if key not in ("type", "loss_weight", "loss_name")}
+    loss = LOSSES[config["type"]](logits, labels, weight, ignore_index=ignore_index, **(fields | overrides))
+    return config.get("loss_weight", 1.0) * loss
+
+
+def _sample(head, configs, logits, labels) -> Array:
+    def pixel_losses():
+        losses = [
+            _evaluate(config, logits, labels, None, head.ignore_index, reduction="none") for config in configs
+        ]
+        return sum(loss if loss.ndim == 3 else jnp.sum(loss, axis=-1) for loss in losses)
+
+    fields = {key: value for key, value in head.sampler.items() if key != "type"}
+    sampler = SAMPLERS[head.sampler["type"]]
+    return sampler(logits, labels, pixel_losses, ignore_index=head.ignore_index, **fields)
+
+
+def _check(config: Mapping, functions: Mapping[str, Callable], where: str, more: tuple[str, ...]) -> None:
+    kind = config.get("type")
+    if kind not in functions:
+        raise ConfigError(f"{where}.type={kind!r} is not known. {did_you_mean(str(kind), functions)}")
+    parameters = inspect.signature(functions[kind]).parameters.values()
+    allowed = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"ignore_index"} | set(more)
+    for key in set(config) - {"type"} - allowed:
+        raise ConfigError(f"{where}: {kind} has no field {key!r}. {did_you_mean(key, allowed)}")

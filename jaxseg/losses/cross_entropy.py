@@ -1,0 +1,92 @@
+"""Cross entropy, softmax and sigmoid."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer
+
+from jaxseg.errors import ConfigError
+
+EPS = 1.1920929e-07  # float32's epsilon, which the reference adds to the averaging factor
+
+
+def cross_entropy_loss(
+    logits: Float[Array, "b h w c"],
+    labels: Integer[Array, "b h w"],
+    weight: Float[Array, "b h w"] | None = None,
+    *,
+    ignore_index: int | None = 255,
+    use_sigmoid: bool = False,
+    class_weight: Sequence[float] | None = None,
+    reduction: str = "mean",
+    avg_non_ignore: bool = False,
+) -> Float[Array, "..."]:
+    """Cross entropy between logits and labels.
+
+    Softmax: -w[y] log(exp(z[y]) / sum_c exp(z[c])) at every pixel with label y. Sigmoid: one binary problem for
+    every class, with the one-hot label as its target (or the label itself where there is one logit) and
+    `class_weight` as the weight of the positive.
+
+    Args:
+        logits: Scores before softmax or sigmoid.
+        labels: Class indices; pixels of `ignore_index` have loss 0.
+        weight: Factor of every pixel's loss, such as a sampler's.
+        ignore_index: Label that does not count, or None.
+        use_sigmoid: Sigmoid instead of softmax.
+        class_weight: One weight a class.
+        reduction: "mean", "sum" or "none".
+        avg_non_ignore: Whether the mean is over the pixels that count, instead of over all. With softmax and
+            `class_weight`, the mean is over the class weights of the pixels that count, either way.
+
+    Returns:
+        A scalar; with "none" the loss of every pixel, [b h w] (of every pixel and class with sigmoid).
+
+    Raises:
+        ConfigError: The reduction is unknown, or class_weight has another length than there are classes.
+    """
+    if reduction not in ("mean", "sum", "none"):
+        raise ConfigError(f"loss_decode.reduction={reduction!r} is not one of mean, sum, none")
+    if class_weight is not None:
+        if len(class_weight) != logits.shape[-1]:
+            raise ConfigError(
+                f"loss_decode.class_weight has {len(class_weight)} entries for {logits.shape[-1]} classes"
+            )
+        class_weight = jnp.asarray(class_weight, logits.dtype)
+    labels = labels.astype(jnp.int32)
+    valid = jnp.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
+    if use_sigmoid:
+        valid &= labels >= 0
+        loss, factor = _sigmoid(logits, labels, valid, class_weight, avg_non_ignore)
+    else:
+        loss, factor = _softmax(logits, labels, valid, class_weight, avg_non_ignore)
+    if weight is not None:
+        loss = loss * (weight if loss.ndim == weight.ndim else weight[..., None])
+    if reduction == "none":
+        return loss
+    total = jnp.sum(loss)
+    if reduction == "sum":
+        return total
+    return total / loss.size if factor is None else total / (factor + EPS)
+
+
+def _softmax(logits, labels, valid, class_weight, avg_non_ignore) -> tuple[Array, Array | float | None]:
+    target = labels[..., None] == jnp.arange(logits.shape[-1])
+    picked = jnp.sum(jnp.where(target, logits, 0), axis=-1)
+    loss = jnp.where(valid, jax.nn.logsumexp(logits, axis=-1) - picked, 0)
+    if class_weight is not None:
+        pixel_weight = jnp.sum(jnp.where(target & valid[..., None], class_weight, 0), axis=-1)
+        return loss * pixel_weight, jnp.sum(pixel_weight)
+    return loss, jnp.sum(valid) if avg_non_ignore else labels.size
+
+
+def _sigmoid(logits, labels, valid, class_weight, avg_non_ignore) -> tuple[Array, Array | None]:
+    if logits.shape[-1] == 1:
+        target = labels[..., None]
+    else:
+        target = labels[..., None] == jnp.arange(logits.shape[-1])
+    target = jnp.where(valid[..., None], target, 0).astype(logits.dtype)
+    positive = 1.0 if class_weight is None else class_weight
+    loss = positive * target * jax.nn.softplus(-logits) + (1 - target) * jax.nn.softplus(logits)
+    loss = jnp.where(valid[..., None], loss, 0)
+    return loss, jnp.sum(valid) * logits.shape[-1] if avg_non_ignore else None

@@ -1,0 +1,59 @@
+"""Activations, built from the reference's `act_cfg`."""
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxseg.errors import ConfigError, did_you_mean
+
+
+class PReLU(nn.Module):
+    """max(x, 0) + a * min(x, 0) with a learned slope `a` for every channel (He et al. 2015).
+
+    Attributes:
+        slope_init: Initial slope.
+    """
+
+    slope_init: float = 0.25
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        """Applies the activation."""
+        slope = self.param(
+            "negative_slope", nn.initializers.constant(self.slope_init), (x.shape[-1],), jnp.float32
+        )
+        return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
+
+
+ACTIVATIONS: dict[str, Callable] = {
+    "ReLU": lambda: jax.nn.relu,
+    "ReLU6": lambda: jax.nn.relu6,
+    "LeakyReLU": lambda negative_slope=0.01: lambda x: jax.nn.leaky_relu(x, negative_slope),
+    "GELU": lambda: lambda x: jax.nn.gelu(x, approximate=False),
+    "Sigmoid": lambda: jax.nn.sigmoid,
+    "Tanh": lambda: jnp.tanh,
+    "PReLU": PReLU,
+}
+
+
+def build_activation(act_cfg: Mapping, name: str | None = None) -> Callable:
+    """Builds the activation that `act_cfg` describes; `name` is for those that have parameters.
+
+    Raises:
+        ConfigError: Unknown type or field.
+    """
+    kind = act_cfg.get("type")
+    if kind not in ACTIVATIONS:
+        raise ConfigError(f"act_cfg.type={kind!r} is not known. {did_you_mean(str(kind), ACTIVATIONS)}")
+    fields = {key: value for key, value in act_cfg.items() if key not in ("type", "inplace")}
+    if kind == "PReLU":
+        # The reference writes the number of channels there; ours is the input's.
+        fields.pop("num_parameters", None)
+        fields["name"] = name
+    try:
+        return ACTIVATIONS[kind](**fields)
+    except TypeError as error:
+        raise ConfigError(f"act_cfg: {kind} does not take {sorted(set(fields) - {'name'})} ({error})") from error

@@ -1,0 +1,162 @@
+"""Two-dimensional convolution, with the forms that are quick on a CPU."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxseg.models.layers.initializers import kaiming_normal
+from jaxseg.models.layers.platform import on_cpu
+
+Pair = tuple[int, int]
+
+
+def pair(value: int | Sequence[int]) -> Pair:
+    """An (height, width) pair from one number or two."""
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+class Conv(nn.Module):
+    """Convolution of NHWC feature maps, with PyTorch's meaning of every field.
+
+    The kernel is stored as [kernel_h, kernel_w, in_channels / groups, features] in float32; the computation is
+    done in the dtype of the input.
+
+    Attributes:
+        features: Number of output channels.
+        kernel_size, stride, padding, dilation: One number, or (height, width). `padding` zeros are added on both
+            sides, so stride 2 agrees with PyTorch where "SAME" would not.
+        groups: Number of channel groups; equal to the number of input channels in a depthwise convolution.
+        use_bias: Whether a bias is added.
+        kernel_init: Initializer of the kernel; the bias starts at 0.
+    """
+
+    features: int
+    kernel_size: int | Sequence[int] = 3
+    stride: int | Sequence[int] = 1
+    padding: int | Sequence[int] = 0
+    dilation: int | Sequence[int] = 1
+    groups: int = 1
+    use_bias: bool = True
+    kernel_init: Callable = kaiming_normal()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 features"]:
+        """Convolves x."""
+        in_channels = x.shape[-1]
+        if in_channels % self.groups or self.features % self.groups:
+            raise ValueError(
+                f"{'/'.join(self.scope.path)}: groups={self.groups} must divide the {in_channels} input "
+                f"and the {self.features} output channels"
+            )
+        shape = (*pair(self.kernel_size), in_channels // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = conv2d(x, kernel.astype(x.dtype), self.stride, self.padding, self.dilation, self.groups)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
+        return y
+
+
+def conv2d(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw cg o"],
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Float[Array, "b h2 w2 o"]:
+    """Convolves NHWC `x` with an HWIO `kernel`, in the quickest form for the platform."""
+    stride, padding, dilation = pair(stride), pair(padding), pair(dilation)
+    if on_cpu():
+        if kernel.shape[:2] == (1, 1) and groups == 1 and padding == (0, 0):
+            return pointwise_conv(x, kernel, stride)
+        if kernel.shape[2] == 1 and groups == kernel.shape[3] == x.shape[3]:
+            return depthwise_conv(x, kernel, stride, padding, dilation)
+    return lax_conv(x, kernel, stride, padding, dilation, groups)
+
+
+def lax_conv(x: Array, kernel: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1) -> Array:
+    """The plain form: one XLA convolution."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=stride,
+        padding=[(p, p) for p in padding],
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def pointwise_conv(x: Array, kernel: Array, stride: Pair) -> Array:
+    """A 1x1 convolution as a matrix product, whose gradients are matrix products too."""
+    if stride != (1, 1):
+        x = x[:, :: stride[0], :: stride[1]]
+    return jnp.einsum("bhwc,co->bhwo", x, kernel[0, 0])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def depthwise_conv(x: Array, kernel: Array, stride: Pair, padding: Pair, dilation: Pair) -> Array:
+    """A depthwise convolution as a sum of shifted products: `kernel` is [kh, kw, 1, c]."""
+    padded = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    return sum(
+        window * kernel[i, j, 0] for (i, j), window in shifted_windows(padded, kernel.shape[:2], stride, dilation)
+    )
+
+
+def _depthwise_forward(x, kernel, stride, padding, dilation):
+    return depthwise_conv(x, kernel, stride, padding, dilation), (x, kernel)
+
+
+def _depthwise_backward(stride, padding, dilation, residuals, g):
+    x, kernel = residuals
+    size = kernel.shape[:2]
+    padded = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    rows = [
+        jnp.sum(window * g, axis=(0, 1, 2), dtype=jnp.float32)
+        for _, window in shifted_windows(padded, size, stride, dilation)
+    ]
+    kernel_gradient = jnp.stack(rows).reshape(kernel.shape).astype(kernel.dtype)
+
+    # The gradient of the input is the depthwise convolution of the (stride-dilated) output gradient with the
+    # flipped kernel; the padding makes it the size of the input.
+    config = [(0, 0, 0)]
+    for axis in range(2):
+        reach = (size[axis] - 1) * dilation[axis]
+        spread = (g.shape[1 + axis] - 1) * stride[axis] + 1
+        low = reach - padding[axis]
+        config.append((low, x.shape[1 + axis] + reach - low - spread, stride[axis] - 1))
+    spread_g = lax.pad(g, jnp.zeros((), g.dtype), [*config, (0, 0, 0)])
+    flipped = kernel[::-1, ::-1]
+    x_gradient = sum(
+        window * flipped[i, j, 0] for (i, j), window in shifted_windows(spread_g, size, (1, 1), dilation)
+    )
+    return x_gradient, kernel_gradient
+
+
+depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def shifted_windows(padded: Array, size: Pair, stride: Pair, dilation: Pair = (1, 1)):
+    """Yields ((i, j), slice) for every offset of a sliding window over an already padded NHWC array.
+
+    The slices all have the output's height and width: slice (i, j) holds what every window sees at its offset.
+    """
+    height, width = padded.shape[1:3]
+    out_h = (height - (size[0] - 1) * dilation[0] - 1) // stride[0] + 1
+    out_w = (width - (size[1] - 1) * dilation[1] - 1) // stride[1] + 1
+    for i in range(size[0]):
+        for j in range(size[1]):
+            top, left = i * dilation[0], j * dilation[1]
+            yield (
+                (i, j),
+                padded[
+                    :,
+                    top : top + (out_h - 1) * stride[0] + 1 : stride[0],
+                    left : left + (out_w - 1) * stride[1] + 1 : stride[1],
+                ],
+            )

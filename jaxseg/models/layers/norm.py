@@ -1,0 +1,114 @@
+"""Normalisation layers, built from the reference's `norm_cfg`."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxseg.errors import ConfigError, did_you_mean
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015) with PyTorch's conventions.
+
+    Statistics are computed in float32 over the whole batch. Under `jit` with the batch sharded over a mesh that
+    is the *global* batch, so this is what other libraries call synchronised batch normalisation.
+
+    Attributes:
+        eps: Added to the variance.
+        momentum: Weight of the new batch in the running statistics (0.1 here is Flax's 0.9).
+        scale_init: Initializer of the scale.
+    """
+
+    eps: float = 1e-5
+    momentum: float = 0.1
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b c"], train: bool = False) -> Float[Array, "*b c"]:
+        """Normalises x: by the batch's statistics when training, which also updates the running ones."""
+        features = x.shape[-1]
+        scale = self.param("scale", self.scale_init, (features,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (features,), jnp.float32)
+
+        x32 = x.astype(jnp.float32)
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x32, axes)
+            var = jnp.mean(jnp.square(x32 - mean), axes)
+            if not self.is_initializing():
+                count = x.size // features
+                unbiased = var * (count / max(count - 1, 1))
+                running_mean.value += self.momentum * (lax.stop_gradient(mean) - running_mean.value)
+                running_var.value += self.momentum * (lax.stop_gradient(unbiased) - running_var.value)
+        else:
+            mean, var = running_mean.value, running_var.value
+        y = (x32 - mean) * (lax.rsqrt(var + self.eps) * scale) + bias
+        return y.astype(x.dtype)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu & He 2018): statistics of one image over space and a group of channels."""
+
+    num_groups: int = 32
+    eps: float = 1e-5
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h w c"]:
+        """Normalises x; training makes no difference."""
+        b, h, w, c = x.shape
+        if c % self.num_groups:
+            raise ValueError(f"num_groups={self.num_groups} must divide the {c} channels")
+        scale = self.param("scale", self.scale_init, (c,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (c,), jnp.float32)
+        groups = x.astype(jnp.float32).reshape(b, h * w, self.num_groups, c // self.num_groups)
+        mean = jnp.mean(groups, (1, 3), keepdims=True)
+        var = jnp.mean(jnp.square(groups - mean), (1, 3), keepdims=True)
+        y = ((groups - mean) * lax.rsqrt(var + self.eps)).reshape(b, h, w, c) * scale + bias
+        return y.astype(x.dtype)
+
+
+# The reference's type -> (class, prefix of the attribute's name, so that parameters are named as it names them).
+NORMS: dict[str, tuple[type[nn.Module], str]] = {
+    "BN": (BatchNorm, "bn"),
+    "BN2d": (BatchNorm, "bn"),
+    "SyncBN": (BatchNorm, "bn"),
+    "GN": (GroupNorm, "gn"),
+}
+
+
+def norm_name(norm_cfg: Mapping, postfix: str | int = "") -> str:
+    """The name that the reference gives a norm layer, such as "bn1" or "gn"."""
+    return f"{_lookup(norm_cfg)[1]}{postfix}"
+
+
+def build_norm(norm_cfg: Mapping, name: str | None = None, **overrides) -> nn.Module:
+    """Builds the norm layer that `norm_cfg` describes, called as `norm(x, train)`.
+
+    Args:
+        norm_cfg: `type` and the fields of that layer; `requires_grad` is the optimizer's business.
+        name: Name of the submodule.
+        overrides: Fields that win over `norm_cfg`.
+
+    Raises:
+        ConfigError: Unknown type or field.
+    """
+    module, _ = _lookup(norm_cfg)
+    fields = {key: value for key, value in norm_cfg.items() if key not in ("type", "requires_grad")}
+    allowed = set(module.__dataclass_fields__) - {"parent", "name"}
+    for key in fields:
+        if key not in allowed:
+            raise ConfigError(f"norm_cfg: {norm_cfg['type']} has no field {key!r}. {did_you_mean(key, allowed)}")
+    return module(**(fields | overrides), name=name)
+
+
+def _lookup(norm_cfg: Mapping) -> tuple[type[nn.Module], str]:
+    kind = norm_cfg.get("type")
+    if kind not in NORMS:
+        raise ConfigError(f"norm_cfg.type={kind!r} is not known. {did_you_mean(str(kind), NORMS)}")
+    return NORMS[kind]

@@ -1,0 +1,34 @@
+"""Which platform a program is being traced for: the one place where CPU forms are chosen.
+
+XLA's CPU backend has no fast path for some operations that are single instructions elsewhere (depthwise
+convolution, windowed maximum, 1x1 convolution's gradient, image resizing). Layers ask `on_cpu()` while they are
+traced and pick an equal form that is quick there. Programs that are traced on one machine and run on another
+(ahead-of-time compilation, export) say so with `target_platform`.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import jax
+
+_target: contextvars.ContextVar[str | None] = contextvars.ContextVar("target_platform", default=None)
+
+
+def on_cpu() -> bool:
+    """Whether the program being traced will run on a CPU."""
+    return (_target.get() or jax.default_backend()) == "cpu"
+
+
+@contextlib.contextmanager
+def target_platform(platform: str) -> Iterator[None]:
+    """Traces for `platform` ("cpu", "gpu", "tpu") instead of the local default backend.
+
+    A function that `jax.jit` has already traced keeps the form it was traced with: enter this before the first
+    trace of a fresh function.
+    """
+    token = _target.set(platform)
+    try:
+        yield
+    finally:
+        _target.reset(token)

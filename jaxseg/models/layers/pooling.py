@@ -1,0 +1,140 @@
+"""Pooling with PyTorch's edge rules, in forms that are quick on the platform at hand."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxseg.models.layers.conv import Pair, pair, shifted_windows
+from jaxseg.models.layers.platform import on_cpu
+
+
+def max_pool(
+    x: Float[Array, "b h w c"],
+    size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    ceil_mode: bool = False,
+) -> Float[Array, "b h2 w2 c"]:
+    """Maximum over sliding windows; the padding never wins.
+
+    Where a window holds its maximum several times, the gradient goes to the first of them, as in PyTorch.
+    """
+    size, padding = pair(size), pair(padding)
+    stride = size if stride is None else pair(stride)
+    edges = _edges(x.shape, size, stride, padding, ceil_mode)
+    if on_cpu():
+        return _max_of_shifts(x, size, stride, edges)
+    return lax.reduce_window(
+        x, jnp.array(-jnp.inf, x.dtype), lax.max, (1, *size, 1), (1, *stride, 1), ((0, 0), *edges, (0, 0))
+    )
+
+
+def avg_pool(
+    x: Float[Array, "b h w c"],
+    size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Float[Array, "b h2 w2 c"]:
+    """Mean over sliding windows.
+
+    With `count_include_pad` the padding counts as zeros. What `ceil_mode` adds beyond the padding never counts.
+    """
+    size, padding = pair(size), pair(padding)
+    stride = size if stride is None else pair(stride)
+    edges = _edges(x.shape, size, stride, padding, ceil_mode)
+    if on_cpu():
+        padded = jnp.pad(x, ((0, 0), *edges, (0, 0)))
+        total = sum(window for _, window in shifted_windows(padded, size, stride))
+    else:
+        total = lax.reduce_window(
+            x, jnp.zeros((), x.dtype), lax.add, (1, *size, 1), (1, *stride, 1), ((0, 0), *edges, (0, 0))
+        )
+    counts = [
+        _window_counts(x.shape[1 + axis], size[axis], stride[axis], padding[axis], total.shape[1 + axis],
+                       count_include_pad)
+        for axis in range(2)
+    ]  # fmt: skip
+    return total / jnp.asarray(np.multiply.outer(*counts)[None, :, :, None], x.dtype)
+
+
+def adaptive_avg_pool(x: Float[Array, "b h w c"], size: int | Sequence[int]) -> Float[Array, "b h2 w2 c"]:
+    """Mean over a grid of `size` cells; neighbouring cells overlap where the map does not divide evenly."""
+    rows, columns = (jnp.asarray(_cells(x.shape[1 + axis], pair(size)[axis]), x.dtype) for axis in range(2))
+    x = jnp.einsum("bhwc,oh->bowc", x, rows, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("bowc,pw->bopc", x, columns, precision=lax.Precision.HIGHEST)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_of_shifts(x: Array, size: Pair, stride: Pair, edges: tuple[Pair, Pair]) -> Array:
+    padded = _pad_low(x, edges)
+    return functools.reduce(jnp.maximum, (window for _, window in shifted_windows(padded, size, stride)))
+
+
+def _max_forward(x, size, stride, edges):
+    y = _max_of_shifts(x, size, stride, edges)
+    return y, (x, y)
+
+
+def _max_backward(size, stride, edges, residuals, g):
+    x, y = residuals
+    padded = _pad_low(x, edges)
+    gradient = jnp.zeros(padded.shape, g.dtype)
+    taken = jnp.zeros(y.shape, bool)
+    for (i, j), window in shifted_windows(padded, size, stride):
+        first = (window == y) & ~taken
+        taken = taken | first
+        spread = [
+            (offset, padded.shape[axis] - offset - (y.shape[axis] - 1) * step - 1, step - 1)
+            for axis, offset, step in ((1, i, stride[0]), (2, j, stride[1]))
+        ]
+        part = lax.pad(jnp.where(first, g, 0), jnp.zeros((), g.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
+        gradient = gradient + part
+    (top, _), (left, _) = edges
+    return (gradient[:, top : top + x.shape[1], left : left + x.shape[2]],)
+
+
+_max_of_shifts.defvjp(_max_forward, _max_backward)
+
+
+def _pad_low(x: Array, edges: tuple[Pair, Pair]) -> Array:
+    return jnp.pad(x, ((0, 0), *edges, (0, 0)), constant_values=-jnp.inf)
+
+
+def _edges(shape, size: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> tuple[Pair, Pair]:
+    """Padding before and after, by axis; `ceil_mode` adds what an incomplete last window lacks."""
+    edges = []
+    for axis in range(2):
+        length, window, step, pad = shape[1 + axis], size[axis], stride[axis], padding[axis]
+        extra = 0
+        if ceil_mode:
+            outputs = math.ceil((length + 2 * pad - window) / step) + 1
+            if (outputs - 1) * step >= length + pad:  # a window that starts in the padding is left out
+                outputs -= 1
+            extra = max(0, (outputs - 1) * step + window - length - 2 * pad)
+        edges.append((pad, pad + extra))
+    return tuple(edges)
+
+
+def _window_counts(length: int, size: int, stride: int, pad: int, outputs: int, count_pad: bool) -> np.ndarray:
+    start = np.arange(outputs) * stride - pad
+    end = np.minimum(start + size, length + pad)
+    if not count_pad:
+        start, end = np.maximum(start, 0), np.minimum(end, length)
+    return (end - start).astype(np.float32)
+
+
+def _cells(length: int, cells: int) -> np.ndarray:
+    """[cells, length] matrix whose row i averages positions floor(i n / o) to ceil((i + 1) n / o)."""
+    matrix = np.zeros((cells, length), np.float32)
+    for i in range(cells):
+        start, end = i * length // cells, -(-(i + 1) * length // cells)
+        matrix[i, start:end] = 1.0 / (end - start)
+    return matrix

@@ -1,0 +1,61 @@
+"""From configs to modules: the registries' functions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from jaxseg.errors import ConfigError, did_you_mean
+
+Registry = dict[str, type[nn.Module]]
+
+
+def register(registry: Registry, name: str, module: type[nn.Module]) -> type[nn.Module]:
+    """Adds a class of your own to a registry, so that configs can name it as `type`.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+    if name in registry:
+        raise ConfigError(f"{name!r} is registered already, as {registry[name].__name__}; choose another name")
+    registry[name] = module
+    return module
+
+
+def build(registry: Registry, config: Mapping[str, Any], where: str) -> nn.Module:
+    """Builds the module that `config` describes.
+
+    Args:
+        registry: Classes by name.
+        config: `type`, a name or a class, and the fields of that class.
+        where: What the config is of, for messages: "backbone".
+
+    Raises:
+        ConfigError: `type` is missing or unknown, or a field is unknown or missing.
+    """
+    fields = {key: plain(value) for key, value in config.items()}
+    kind = fields.pop("type", None)
+    if kind is None:
+        raise ConfigError(f"{where}.type is missing. {did_you_mean('', registry)}")
+    module = kind if isinstance(kind, type) else registry.get(kind)
+    if module is None:
+        raise ConfigError(f"{where}.type={kind!r} is not known. {did_you_mean(kind, registry)}")
+    allowed = {name: field for name, field in module.__dataclass_fields__.items() if name not in ("parent", "name")}
+    for name in fields:
+        if name not in allowed:
+            raise ConfigError(f"{where}: {module.__name__} has no field {name!r}. {did_you_mean(name, allowed)}")
+    try:
+        return module(**fields)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """A config value as plain dicts and tuples."""
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(plain(item) for item in value)
+    return value
