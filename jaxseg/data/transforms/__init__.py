@@ -1,1 +1,51 @@
-"""Transforms of records."""
+"""Transforms of records: `(record, rng) -> record`, named as the reference names them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxseg.data.transforms.base import Pipeline, RandomTransform, Record, Size, Transform, build_transform
+from jaxseg.data.transforms.color import PhotoMetricDistortion
+from jaxseg.data.transforms.geometric import Pad, RandomCrop, RandomFlip
+from jaxseg.data.transforms.loading import LoadAnnotations, LoadImage
+from jaxseg.data.transforms.resize import RandomResize, RandomResizeCrop, Resize
+
+__all__ = [
+    "TRANSFORMS",
+    "Pipeline",
+    "RandomTransform",
+    "Record",
+    "Size",
+    "Transform",
+    "build_transforms",
+]
+
+TRANSFORMS: dict[str, type] = {
+    "LoadImage": LoadImage,
+    "LoadImageFromFile": LoadImage,
+    "LoadAnnotations": LoadAnnotations,
+    "Resize": Resize,
+    "RandomResize": RandomResize,
+    "RandomCrop": RandomCrop,
+    "RandomFlip": RandomFlip,
+    "PhotoMetricDistortion": PhotoMetricDistortion,
+    "Pad": Pad,
+}
+
+
+def build_transforms(configs: Iterable[Mapping[str, Any] | Transform], *, fuse: bool = True) -> Pipeline:
+    """Builds a pipeline `(record, rng) -> record` of configs `{"type": ..., field: value, ...}`.
+
+    A RandomResize directly before a RandomCrop becomes one step that resamples only the window it keeps; the
+    result is the same, bit for bit (`fuse=False` leaves them apart).
+
+    Raises:
+        ConfigError: an unknown type or field, a missing field, a value that is not allowed.
+    """
+    steps: list[Transform] = []
+    for config in configs:
+        step = build_transform(config, TRANSFORMS)
+        if fuse and steps and type(steps[-1]) is RandomResize and type(step) is RandomCrop:
+            steps[-1] = RandomResizeCrop(steps[-1], step)
+        else:
+            steps.append(step)
+    return Pipeline(tuple(steps))

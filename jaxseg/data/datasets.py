@@ -1,0 +1,68 @@
+"""The data sets jaxseg knows: names, colours, and where their files lie. A table, nothing else."""
+
+import colorsys
+from dataclasses import dataclass, field
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """One data set.
+
+    Attributes:
+        classes: class names; the index in this tuple is the label. Empty: the config must give them.
+        palette: an (r, g, b) in 0..255 for each class. Empty: colours are made up.
+        image_dir: folder of the images below the root; `{split}` is filled in.
+        label_dir: folder of the masks below the root; an empty string means there are none.
+        image_suffix: how the names of images end, any of these.
+        label_suffix: how the names of masks end; a mask has its image's path but for the suffix.
+        reduce_zero_label: stored 0 is ignored, every other stored number counts one less.
+        ignore_index: the label that neither loss nor metrics count.
+        label_map: stored number (after `reduce_zero_label`) -> class index or `ignore_index`.
+        generated: drawn by a function of jaxseg instead of read from files.
+    """
+
+    classes: tuple[str, ...] = ()
+    palette: tuple[Color, ...] = ()
+    image_dir: str = "images/{split}"
+    label_dir: str = "annotations/{split}"
+    image_suffix: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+    label_suffix: tuple[str, ...] = (".png",)
+    reduce_zero_label: bool = False
+    ignore_index: int = 255
+    label_map: dict[int, int] = field(default_factory=dict)
+    generated: bool = False
+
+
+DATASETS: dict[str, DatasetInfo] = {
+    "CamVid": DatasetInfo(
+        classes=(
+            "sky", "building", "pole", "road", "pavement", "tree",
+            "sign symbol", "fence", "car", "pedestrian", "bicyclist",
+        ),
+        palette=(
+            (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+            (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+        ),
+        image_suffix=(".jpg", ".png"),
+        label_map={11: 255},
+    ),
+    "Demo": DatasetInfo(
+        classes=("background", "disk", "box", "triangle", "ring", "cross"),
+        palette=((40, 44, 52), (231, 111, 81), (42, 157, 143), (233, 196, 106), (90, 120, 220), (200, 90, 180)),
+        image_suffix=(".png",),
+        generated=True,
+    ),
+    "FolderDataset": DatasetInfo(label_suffix=(".png", ".gif", ".tif", ".tiff", ".bmp")),
+}  # fmt: skip
+
+
+def made_up_palette(count: int) -> tuple[Color, ...]:
+    """Colours for `count` classes, easy to tell apart, the same every time: hues a golden angle apart."""
+    colors = []
+    for index in range(count):
+        hue, value, saturation = (0.05 + 0.61803399 * index) % 1, (0.9, 0.65)[index // 2 % 2], (0.75, 0.5)[index % 2]
+        red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
+        colors.append((red, green, blue))
+    return tuple(colors)

@@ -1,0 +1,145 @@
+"""Resampling images (bilinear) and labels (nearest), whole or only a window of the result."""
+
+import functools
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Int16, Int32, UInt8
+
+from jaxseg.data.transforms.base import Size
+
+_ROWS_AT_ONCE = 16  # keeps the intermediate integers of a window in the processor's cache
+_WINDOW_COST = 3.5  # time for one pixel of `_bilinear_window`, over that of cv2.resize
+
+
+class Window(NamedTuple):
+    """The part `[top : top + height, left : left + width]` of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def clipped(self, size: Size) -> "Window":
+        """The part of the window that lies inside an image of `size`."""
+        return Window(
+            self.top, self.left, min(self.height, size[0] - self.top), min(self.width, size[1] - self.left)
+        )
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """The window's pixels; smaller than the window where it reaches over the edge."""
+        return array[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def resize_image(image: UInt8[np.ndarray, "h w c"], size: Size) -> UInt8[np.ndarray, "h2 w2 c"]:
+    """Bilinear, as `cv2.resize` does it: pixel centres at half coordinates, no antialiasing."""
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_label(label: np.ndarray, size: Size) -> np.ndarray:
+    """Nearest, as `cv2.resize` does it: output pixel i takes input pixel `floor(i * old / new)`."""
+    return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+
+
+def resize_image_window(
+    image: UInt8[np.ndarray, "h w c"], size: Size, window: Window
+) -> UInt8[np.ndarray, "h2 w2 c"]:
+    """`resize_image(image, size)` cut to `window`, bit for bit, without computing the rest.
+
+    For small windows of large results the sum is done here, in OpenCV's own fixed-point arithmetic (11-bit
+    weights; horizontally exact, vertically 16-bit products that are shifted and rounded). Where OpenCV on this
+    machine computes otherwise (a vendor's routine), which is tried out once, or where the window is most of the
+    result, it is cut out of the whole.
+    """
+    window = window.clipped(size)
+    height, width = image.shape[:2]
+    halved = (height, width) == (2 * size[0], 2 * size[1])  # cv2.resize averages 2x2 pixels then
+    small = _WINDOW_COST * window.height * window.width < size[0] * size[1]
+    if halved or not small or image.ndim != 3 or not _arithmetic_agrees():
+        return np.ascontiguousarray(window.of(resize_image(image, size)))
+    return _bilinear_window(image, size, window)
+
+
+def resize_label_window(label: np.ndarray, size: Size, window: Window) -> np.ndarray:
+    """`resize_label(label, size)` cut to `window`, exactly, without computing the rest."""
+    window = window.clipped(size)
+    rows = _nearest(size[0], label.shape[0], window.top, window.height)
+    columns = _nearest(size[1], label.shape[1], window.left, window.width)
+    return np.take(label[rows], columns, axis=1)
+
+
+def _nearest(new: int, old: int, start: int, count: int) -> np.ndarray:
+    positions = np.arange(start, start + count) * (1.0 / (new / old))
+    return np.minimum(np.floor(positions).astype(np.int64), old - 1)
+
+
+def _neighbours(
+    new: int, old: int, start: int, count: int
+) -> tuple[np.ndarray, Int32[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
+    """Index of the first of the two source pixels of each output pixel, and the weights of both, of 2048."""
+    positions = ((np.arange(start, start + count) + 0.5) * (1.0 / (new / old)) - 0.5).astype(np.float32)
+    first = np.floor(positions)
+    fraction = positions - first
+    weights = np.rint((np.float32(1) - fraction) * np.float32(2048)), np.rint(fraction * np.float32(2048))
+    return first.astype(np.int64), weights[0].astype(np.int32), weights[1].astype(np.int32)
+
+
+def _bilinear_window(image: np.ndarray, size: Size, window: Window) -> np.ndarray:
+    height, width, channels = image.shape
+    rows, row_weights0, row_weights1 = _neighbours(size[0], height, window.top, window.height)
+    columns, weights0, weights1 = _neighbours(size[1], width, window.left, window.width)
+    # At the sides the weight moves to the pixel at the edge; above and below only the index is held, so that
+    # both rounded products remain. That is how OpenCV does it, and it shows in the last bit.
+    outside = (columns < 0) | (columns >= width - 1)
+    weights0, weights1 = np.where(outside, 2048, weights0), np.where(outside, 0, weights1)
+    columns0, columns1 = np.clip(columns, 0, width - 1), np.clip(columns + 1, 0, width - 1)
+    rows0, rows1 = np.clip(rows, 0, height - 1), np.clip(rows + 1, 0, height - 1)
+
+    top, left = rows0[0], columns0[0]
+    source = image[top : rows1[-1] + 1, left : columns1[-1] + 1]
+    # Transposed, a column is contiguous: gathering is a copy and its weight is one number a row.
+    turned = cv2.transpose(source).reshape(source.shape[1], -1)
+    across = _blend_columns(turned, columns0 - left, columns1 - left, weights0, weights1)
+    across = cv2.transpose(across.reshape(window.width, source.shape[0], channels))
+    across = across.reshape(source.shape[0], -1)
+    out = _blend_rows(across, rows0 - top, rows1 - top, row_weights0, row_weights1)
+    return out.reshape(window.height, window.width, channels)
+
+
+def _blend_columns(
+    turned: UInt8[np.ndarray, "w n"], first: np.ndarray, second: np.ndarray, weights0: np.ndarray, weights1: np.ndarray
+) -> Int16[np.ndarray, "m n"]:
+    out = np.empty((len(first), turned.shape[1]), np.int16)
+    for start in range(0, len(first), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        total = np.multiply(turned[first[part]], weights0[part, None], dtype=np.int32)
+        total += np.multiply(turned[second[part]], weights1[part, None], dtype=np.int32)
+        total >>= 4
+        out[part] = total
+    return out
+
+
+def _blend_rows(
+    across: Int16[np.ndarray, "h n"], first: np.ndarray, second: np.ndarray, weights0: np.ndarray, weights1: np.ndarray
+) -> UInt8[np.ndarray, "m n"]:
+    out = np.empty((len(first), across.shape[1]), np.uint8)
+    for start in range(0, len(first), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        total = np.multiply(across[first[part]], weights0[part, None], dtype=np.int32)
+        other = np.multiply(across[second[part]], weights1[part, None], dtype=np.int32)
+        total >>= 16
+        other >>= 16
+        total += other
+        total += 2
+        total >>= 2
+        out[part] = total
+    return out
+
+
+@functools.cache
+def _arithmetic_agrees() -> bool:
+    image = np.random.default_rng(0).integers(0, 256, (40, 37, 3), dtype=np.uint8)
+    sizes = ((97, 80), (31, 55), (80, 74), (40, 37))
+    whole = [(size, Window(0, 0, *size)) for size in sizes]
+    return all(np.array_equal(_bilinear_window(image, size, w), resize_image(image, size)) for size, w in whole)
