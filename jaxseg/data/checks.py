@@ -36,7 +36,8 @@ def check_source(
 
     Evenly spread over the source, up to `limit` images and masks are decoded and checked: unreadable, cut
     short, of unequal sizes, a colour picture for a mask, numbers that are no class. From their sizes follows
-    whether every image fills the crop of a training pipeline after its smallest possible resize, or is padded.
+    whether every image fills the crop of a training pipeline after its smallest possible resize, or is
+    padded.
 
     Returns:
         Notes that are no errors, a sentence each: what was looked at, classes that were not seen.
@@ -62,7 +63,8 @@ def check_source(
         shown = "\n".join(f"  - {problem}" for problem in problems[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise DataError(
-            f"{source.name}: {len(problems)} problem(s) in {len(indices)} of {len(source)} files looked at:\n{shown}{more}"
+            f"{source.name}: {len(problems)} problem(s) in {len(indices)} of {len(source)} files looked "
+            f"at:\n{shown}{more}"
         )
     return _notes(source, findings, sizes)
 
@@ -96,8 +98,8 @@ def _batching_problems(pipeline: Pipeline, sizes: Counter[Size]) -> list[str]:
     pad = "{'type': 'Pad', 'size': " + f"{crop or high}" + "}"
     if crop is None:
         return [
-            f"after the transforms images are between {low} and {high} (h, w), but a batch needs one size: add a "
-            f"RandomCrop, a Resize without keep_ratio, or {pad} at the end."
+            f"after the transforms images are between {low} and {high} (h, w), but a batch needs one size: "
+            f"add a RandomCrop, a Resize without keep_ratio, or {pad} at the end."
         ]
     before = _before_crop(pipeline)
     small = [size for size in sizes if _less(before.sizes(size)[0], crop)]
@@ -108,7 +110,8 @@ def _batching_problems(pipeline: Pipeline, sizes: Counter[Size]) -> list[str]:
     reach = "is resized to" if smallest == largest else f"is resized to between {smallest} and"
     return [
         f"crop_size {crop} (h, w) is larger than {which}{'' if never else ' can be'} after resizing: one of "
-        f"{example} {reach} {largest}. Add {pad} after the crop (with pad_val = the mean colour), or reduce crop_size."
+        f"{example} {reach} {largest}. Add {pad} after the crop (with pad_val = the mean colour), or reduce "
+        "crop_size."
     ]
 
 
@@ -135,7 +138,9 @@ def _before_crop(pipeline: Pipeline) -> Pipeline:
 
 def _notes(source: Source, findings: list[_Finding], sizes: Counter[Size]) -> list[str]:
     shown = ", ".join(f"{h}x{w}" for (h, w), _ in sizes.most_common(3)) + (", ..." if len(sizes) > 3 else "")
-    notes = [f"{source.name}: {len(findings)} of {len(source)} files read, images of {shown} (height x width)."]
+    notes = [
+        f"{source.name}: {len(findings)} of {len(source)} files read, images of {shown} (height x width)."
+    ]
     counts = [finding.counts for finding in findings if finding.counts is not None]
     if counts:
         total = np.sum(counts, axis=0)

@@ -50,7 +50,9 @@ DATASETS: dict[str, DatasetInfo] = {
     ),
     "Demo": DatasetInfo(
         classes=("background", "disk", "box", "triangle", "ring", "cross"),
-        palette=((40, 44, 52), (231, 111, 81), (42, 157, 143), (233, 196, 106), (90, 120, 220), (200, 90, 180)),
+        palette=(
+            (40, 44, 52), (231, 111, 81), (42, 157, 143), (233, 196, 106), (90, 120, 220), (200, 90, 180),
+        ),
         image_suffix=(".png",),
         generated=True,
     ),
@@ -62,7 +64,8 @@ def made_up_palette(count: int) -> tuple[Color, ...]:
     """Colours for `count` classes, easy to tell apart, the same every time: hues a golden angle apart."""
     colors = []
     for index in range(count):
-        hue, value, saturation = (0.05 + 0.61803399 * index) % 1, (0.9, 0.65)[index // 2 % 2], (0.75, 0.5)[index % 2]
+        hue = (0.05 + 0.61803399 * index) % 1
+        saturation, value = (0.75, 0.5)[index % 2], (0.9, 0.65)[index // 2 % 2]
         red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
         colors.append((red, green, blue))
     return tuple(colors)

@@ -58,7 +58,9 @@ class DemoSource:
             raise ConfigError(f"data.{part}.split is {split!r}. {did_you_mean(split, _PARTS)}")
         size = tuple(int(side) for side in options["size"])
         if len(size) != 2 or min(size) < 32:
-            raise ConfigError(f"data.demo.size is {options['size']!r}; it must be (height, width), 32 or more each.")
+            raise ConfigError(
+                f"data.demo.size is {options['size']!r}; it must be (height, width), 32 or more each."
+            )
         length = int(options[split])
         if length < 1:
             raise ConfigError(f"data.demo.{split} is {length}; it must be at least 1.")
@@ -99,7 +101,9 @@ class DemoSource:
         return self.image_size
 
 
-def draw_scene(rng: np.random.Generator, size: Size) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+def draw_scene(
+    rng: np.random.Generator, size: Size
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
     """One picture and its label: three to six shapes that may cover each other, on a cluttered background."""
     height, width = size
     image = _background(rng, size)
@@ -197,7 +201,12 @@ _TEXTURES: dict[int, Callable] = {1: _plain, 2: _stripes, 3: _dots, 4: _plain, 5
 
 
 def _draw_object(
-    rng: np.random.Generator, image: np.ndarray, label: np.ndarray, kind: int, center: np.ndarray, radius: float
+    rng: np.random.Generator,
+    image: np.ndarray,
+    label: np.ndarray,
+    kind: int,
+    center: np.ndarray,
+    radius: float,
 ) -> None:
     """Draws one shape with texture, shading and a shadow into the image, and its class into the label."""
     height, width = label.shape
@@ -216,7 +225,9 @@ def _draw_object(
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     weave = _TEXTURES[kind](frequency * (cos * x + sin * y), frequency * (cos * y - sin * x))
     first = _color(rng)
-    second = np.clip(first + np.where(first > 130, -1, 1) * rng.uniform(60, 110, 3), 0, 255).astype(np.float32)
+    second = np.clip(first + np.where(first > 130, -1, 1) * rng.uniform(60, 110, 3), 0, 255).astype(
+        np.float32
+    )
     shading = 1.1 + (x * np.float32(-0.25) + y * np.float32(-0.35)) / np.float32(radius)
     paint = (first + weave[..., None] * (second - first)) * shading[..., None]
     alpha = cover[..., None] * np.float32(1 / 255)
@@ -232,7 +243,9 @@ def _light(rng: np.random.Generator, image: np.ndarray) -> None:
     image *= (1 + slope[0] * down[:, None] + slope[1] * across)[..., None]
 
 
-def write_demo(root: str | Path, train: int = 16, val: int = 8, size: Size = (96, 128), seed: int = 0) -> Path:
+def write_demo(
+    root: str | Path, train: int = 16, val: int = 8, size: Size = (96, 128), seed: int = 0
+) -> Path:
     """Writes the demo set as a folder data set: `images/{train,val}/*.png`, `annotations/{train,val}/*.png`.
 
     It reads back with `data.dataset = "FolderDataset"` and the classes of the demo set. Returns the root.

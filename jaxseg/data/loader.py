@@ -20,8 +20,8 @@ RecordTransform = Callable[[Record, np.random.Generator], Record]
 def _local_size(batch_size: int, process_index: int, process_count: int) -> int:
     if batch_size < 1 or process_count < 1 or batch_size % process_count:
         raise ConfigError(
-            f"batch_size is {batch_size} for {process_count} processes; it counts the images of all processes, so it "
-            f"must be a positive multiple of {max(process_count, 1)}."
+            f"batch_size is {batch_size} for {process_count} processes; it counts the images of all "
+            f"processes, so it must be a positive multiple of {max(process_count, 1)}."
         )
     if not 0 <= process_index < process_count:
         raise ConfigError(f"process_index is {process_index}; it must be in 0..{process_count - 1}.")
@@ -49,8 +49,8 @@ def stack_records(records: Sequence[Record]) -> Batch:
             first, second = (f"{_file(records[i])} is {_shape(arrays[i])}" for i in (0, other))
             raise DataError(
                 f"A batch needs {key}s of one size, but after the transforms {first} and {second}. Add "
-                "{'type': 'Pad', 'size': (h, w)} at the end of the transforms, or a RandomCrop, or a Resize without "
-                "keep_ratio."
+                "{'type': 'Pad', 'size': (h, w)} at the end of the transforms, or a RandomCrop, or a "
+                "Resize without keep_ratio."
             )
         batch[key] = np.stack(arrays)
     return batch
@@ -97,11 +97,11 @@ def train_batches(
     read_threads: int = 2,
     prefetch: int = 2,
 ) -> TrainBatches:
-    """Endless batches `{"image": uint8 [b h w c], "label": [b h w]}`, shuffled anew in every pass of the source.
+    """Endless batches `{"image": uint8 [b h w c], "label": [b h w]}`, shuffled anew in every pass.
 
-    What batch k holds depends on `seed` and k only: a run that resumes with `start_step=k` sees exactly what it
-    would have seen, with any number of workers, threads and processes. Process p gets its consecutive part of
-    every global batch.
+    What batch k holds depends on `seed` and k only: a run that resumes with `start_step=k` sees exactly what
+    it would have seen, with any number of workers, threads and processes. Process p gets its consecutive part
+    of every global batch.
 
     Args:
         source: records by number.
@@ -111,8 +111,8 @@ def train_batches(
         start_step: how many batches to leave out, without reading them.
         process_index: this process' number.
         process_count: how many processes there are.
-        num_workers: processes that decode and transform; 0 does it in threads of this one, which is faster on few
-            cores. The workers import the main module, which must not do work on import.
+        num_workers: processes that decode and transform; 0 does it in threads of this one, which is faster on
+            few cores. The workers import the main module, which must not do work on import.
         read_threads: threads that decode and transform, in each worker if there are any.
         prefetch: batches made ahead.
 
@@ -175,9 +175,10 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """One pass over the source in a fixed order, in batches of images that have one size.
 
-    Images are grouped by the size they have on disk, read from the headers beforehand, so labels of the original
-    size fit in a batch too. A group's last batch is filled up with black rows whose label is ignored. All
-    processes yield equally many batches of equal shapes; process p has the p-th part of the rows of each.
+    Images are grouped by the size they have on disk, read from the headers beforehand, so labels of the
+    original size fit in a batch too. A group's last batch is filled up with black rows whose label is
+    ignored. All processes yield equally many batches of equal shapes; process p has the p-th part of the rows
+    of each.
 
     Args:
         source: records by number.
@@ -188,8 +189,9 @@ def eval_batches(
         read_threads: threads that decode and transform.
 
     Yields:
-        `{"image": uint8 [b h w c], "label": [b H W], "index": int32 [b], "meta": list of b dicts}`; `index` is the
-        number in the source, -1 in a row that fills up, whose meta is empty. Without labels there is no "label".
+        `{"image": uint8 [b h w c], "label": [b H W], "index": int32 [b], "meta": list of b dicts}`; `index`
+        is the number in the source, -1 in a row that fills up, whose meta is empty. Without labels there is
+        no "label".
 
     Raises:
         ConfigError: a batch size that does not divide among the processes.

@@ -82,11 +82,11 @@ class FolderSource:
 def build_source(data: Mapping[str, Any], part: str) -> Source:
     """Makes the source of one part, "train", "val" or "test", of `config.data`.
 
-    `data.dataset` names a row of `DATASETS`; every other field that is not None overrides that row: `classes`,
-    `palette`, `image_dir`, `label_dir`, `image_suffix`, `label_suffix`, `ignore_index`, `reduce_zero_label`,
-    `label_map`. Classes that are a selection of the row's own, in any order, select: the rest is ignored.
-    `data[part]` has `split`, the name to fill into the folders, and `split_file`, a text file with one name a
-    line, which then are the records, in that order.
+    `data.dataset` names a row of `DATASETS`; every other field that is not None overrides that row:
+    `classes`, `palette`, `image_dir`, `label_dir`, `image_suffix`, `label_suffix`, `ignore_index`,
+    `reduce_zero_label`, `label_map`. Classes that are a selection of the row's own, in any order, select: the
+    rest is ignored. `data[part]` has `split`, the name to fill into the folders, and `split_file`, a text
+    file with one name a line, which then are the records, in that order.
 
     Raises:
         DataError: an unknown data set, a missing root or folder, nothing in it, images without masks, a split
@@ -109,8 +109,9 @@ def build_source(data: Mapping[str, Any], part: str) -> Source:
     root = Path(os.path.expanduser(data.get("root") or ""))
     if not data.get("root") or not root.is_dir():
         raise DataError(
-            f"data.root is {data.get('root')!r}, which is not a folder. Give the folder that holds the data set "
-            f"{key}: it has {info.image_dir.format(split=split)} and {info.label_dir.format(split=split)} in it."
+            f"data.root is {data.get('root')!r}, which is not a folder. Give the folder that holds the data "
+            f"set {key}: it has {info.image_dir.format(split=split)} and "
+            f"{info.label_dir.format(split=split)} in it."
         )
     stems, images, masks = _find_pairs(data, info, root, part, split, split_file)
     return FolderSource(f"{key} {split}", **labels, stems=stems, image_paths=images, label_paths=masks)
@@ -128,15 +129,17 @@ def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, A
     try:
         label_map = {int(raw): int(new) for raw, new in dict(_own(data, info, "label_map")).items()}
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"data.label_map is {data.get('label_map')!r}; it must be {{number: class index}}.") from error
+        raise ConfigError(
+            f"data.label_map is {data.get('label_map')!r}; it must be {{number: class index}}."
+        ) from error
     if ignore != info.ignore_index and data.get("label_map") is None:
         label_map = {raw: ignore if new == info.ignore_index else new for raw, new in label_map.items()}
 
     classes = _class_names(data.get("classes"))
     if not classes and not info.classes:
         raise ConfigError(
-            f"data.classes is not set, and {key} has none of its own. Give the names of the classes in the order of "
-            "their labels, or the path of a text file with one name a line."
+            f"data.classes is not set, and {key} has none of its own. Give the names of the classes in the "
+            "order of their labels, or the path of a text file with one name a line."
         )
     if classes and info.classes and classes != info.classes:
         unknown = [name for name in classes if name not in info.classes]
@@ -154,7 +157,9 @@ def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, A
     classes = classes or info.classes
     palette = palette or made_up_palette(len(classes))
     if len(palette) != len(classes):
-        raise ConfigError(f"data.palette has {len(palette)} colours for {len(classes)} classes; one each is needed.")
+        raise ConfigError(
+            f"data.palette has {len(palette)} colours for {len(classes)} classes; one each is needed."
+        )
     wrong = [new for new in label_map.values() if new != ignore and not 0 <= new < len(classes)]
     if wrong:
         raise ConfigError(
@@ -175,7 +180,9 @@ def _class_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
         names = tuple(value or ())
     else:
         if not Path(value).is_file():
-            raise ConfigError(f"data.classes is {value!r}: no such file. Give names, or a text file with one a line.")
+            raise ConfigError(
+                f"data.classes is {value!r}: no such file. Give names, or a text file with one a line."
+            )
         lines = Path(value).read_text(encoding="utf-8").splitlines()
         names = tuple(line.strip() for line in lines if line.strip())
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -205,20 +212,23 @@ def _find_pairs(
         stems = sorted(images, key=lambda stem: images[stem])
         if not stems:
             raise DataError(
-                f"{image_dir} has no images that end in {', '.join(image_suffix)}, so data.{part} is empty. Set "
-                "data.image_suffix if they end otherwise."
+                f"{image_dir} has no images that end in {', '.join(image_suffix)}, so data.{part} is empty. "
+                "Set data.image_suffix if they end otherwise."
             )
     if masks is not None:
         missing = [stem for stem in stems if stem not in masks]
         if missing:
-            listed = ", ".join(images[stem] for stem in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+            listed = ", ".join(images[stem] for stem in missing[:_SHOWN]) + (
+                ", ..." if len(missing) > _SHOWN else ""
+            )
             raise DataError(
-                f"{len(missing)} of {len(stems)} images in {image_dir} have no mask in {label_dir}: {listed}. A mask "
-                f"has the image's name and ends in {' or '.join(label_suffix)} (data.label_suffix); add them, or list "
-                f"the images to use in data.{part}.split_file."
+                f"{len(missing)} of {len(stems)} images in {image_dir} have no mask in {label_dir}: "
+                f"{listed}. A mask has the image's name and ends in {' or '.join(label_suffix)} "
+                f"(data.label_suffix); add them, or list the images to use in data.{part}.split_file."
             )
     image_paths = [os.path.join(image_dir, images[stem]) for stem in stems]
-    return stems, image_paths, None if masks is None else [os.path.join(label_dir, masks[stem]) for stem in stems]
+    label_paths = None if masks is None else [os.path.join(label_dir, masks[stem]) for stem in stems]
+    return stems, image_paths, label_paths
 
 
 def _folder(root: Path, template: str, split: str, split_file: str | None, name: str) -> Path:
@@ -235,8 +245,8 @@ def _folder(root: Path, template: str, split: str, split_file: str | None, name:
     wanted = folder.relative_to(parent).parts[0]
     near = [entry.name for entry in parent.iterdir() if entry.is_dir()]
     raise DataError(
-        f"{folder} does not exist. Set data.{name} (it is {template!r}) or the part's `split` ({split!r}). In "
-        f"{parent}, for {wanted!r}: {did_you_mean(wanted, near)}"
+        f"{folder} does not exist. Set data.{name} (it is {template!r}) or the part's `split` ({split!r}). "
+        f"In {parent}, for {wanted!r}: {did_you_mean(wanted, near)}"
     )
 
 
@@ -252,7 +262,9 @@ def _scan(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
             path = Path(base, name).relative_to(folder).as_posix()
             stem = path[: len(path) - len(suffix)]
             if stem in found:
-                raise DataError(f"{folder} has both {found[stem]} and {path}: remove one, or narrow the suffixes.")
+                raise DataError(
+                    f"{folder} has both {found[stem]} and {path}: remove one, or narrow the suffixes."
+                )
             found[stem] = path
     return found
 
@@ -269,7 +281,9 @@ def _read_split(
     name = split_file.format(split=split)
     path = next((place for place in (root / name, Path(name)) if place.is_file()), None)
     if path is None:
-        raise DataError(f"data.{part}.split_file is {split_file!r}: no such file in {root} or the current folder.")
+        raise DataError(
+            f"data.{part}.split_file is {split_file!r}: no such file in {root} or the current folder."
+        )
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if line]
     if not lines:
@@ -282,7 +296,8 @@ def _read_split(
     if missing:
         listed = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise DataError(
-            f"{path} (data.{part}.split_file) names {len(missing)} of {len(lines)} images that are not in {image_dir} "
-            f"with the suffix {' or '.join(suffixes)}: {listed}. For the first: {did_you_mean(missing[0], images)}"
+            f"{path} (data.{part}.split_file) names {len(missing)} of {len(lines)} images that are not in "
+            f"{image_dir} with the suffix {' or '.join(suffixes)}: {listed}. For the first: "
+            f"{did_you_mean(missing[0], images)}"
         )
     return stems

@@ -9,7 +9,7 @@ import numpy as np
 from jaxseg.errors import ConfigError, did_you_mean
 
 Record = dict[str, Any]
-"""`{"image": uint8 [H W C] RGB, "label": uint8|int32 [H W], "meta": {...}}`; unloaded records have only meta."""
+"""`{"image": uint8 [H W C] RGB, "label": uint8|int32 [H W], "meta": {...}}`; only meta before loading."""
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
@@ -49,6 +49,7 @@ class RandomTransform(Transform):
         raise NotImplementedError
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Draws, then applies."""
         return self.apply(record, self.draw(record, rng))
 
 
@@ -100,7 +101,9 @@ def build_transform(config: Mapping[str, Any] | Transform, registry: Mapping[str
     required = [
         field.name
         for field in dataclasses.fields(kind)
-        if field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.init
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
     ]
     missing = [name for name in required if name not in fields]
     if missing:
@@ -115,6 +118,7 @@ class Pipeline:
     steps: tuple[Transform, ...]
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Applies every step in turn."""
         for step in self.steps:
             record = step(record, rng)
         return record
@@ -137,6 +141,7 @@ def colour_tuple(owner: Any, name: str, value: float | Sequence[float]) -> tuple
     values = tuple(value) if isinstance(value, Sequence | np.ndarray) else (value,)
     if not values or not all(0 <= item <= 255 for item in values):
         raise ConfigError(
-            f"{type(owner).__name__}.{name} is {value!r}; it must be a number in 0..255, or one for each channel."
+            f"{type(owner).__name__}.{name} is {value!r}; it must be a number in 0..255, or one for each "
+            "channel."
         )
     return tuple(round(float(item)) for item in values)

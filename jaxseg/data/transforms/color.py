@@ -46,7 +46,9 @@ class PhotoMetricDistortion(RandomTransform):
         for name in ("contrast_range", "saturation_range"):
             values = tuple(getattr(self, name))
             if len(values) != 2 or not 0 <= values[0] <= values[1]:
-                raise ConfigError(f"PhotoMetricDistortion.{name} is {values}; it must be (lowest, highest), not negative.")
+                raise ConfigError(
+                    f"PhotoMetricDistortion.{name} is {values}; it must be (lowest, highest), not negative."
+                )
             set_fields(self, **{name: values})
         if self.brightness_delta < 0 or self.hue_delta < 1:
             raise ConfigError("PhotoMetricDistortion needs brightness_delta >= 0 and hue_delta >= 1.")

@@ -80,8 +80,8 @@ def decode_image(content: bytes, path: str, color_type: str = "color") -> UInt8[
         raise DataError(f"{path} cannot be decoded: {error.err or error}.") from error
     if image is None:
         raise DataError(
-            f"{path} cannot be decoded ({len(content)} bytes): it is damaged, or not an image (JPEG, PNG, TIFF, BMP, "
-            "WebP, ...)."
+            f"{path} cannot be decoded ({len(content)} bytes): it is damaged, or not an image (JPEG, PNG, "
+            "TIFF, BMP, WebP, ...)."
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
@@ -151,8 +151,8 @@ def decode_mask(content: bytes, path: str) -> Int[np.ndarray, "h w"]:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path} cannot be decoded as a mask ({len(content)} bytes): {error}. It is damaged or cut short; copy "
-            "or download it again."
+            f"{path} cannot be decoded as a mask ({len(content)} bytes): {error}. It is damaged or cut "
+            "short; copy or download it again."
         ) from error
     return mask.astype(np.uint8) if mask.dtype == bool else mask
 
@@ -166,8 +166,8 @@ def _not_a_mask(picture: Image.Image, path: str) -> str:
         else "Replace each colour by its class index (a palette conversion) and save that with one channel."
     )
     return (
-        f"{path} is a colour picture (mode {picture.mode}), not a mask: a mask has one channel, whose numbers are "
-        f"class indices. {hint}"
+        f"{path} is a colour picture (mode {picture.mode}), not a mask: a mask has one channel, whose "
+        f"numbers are class indices. {hint}"
     )
 
 
@@ -177,9 +177,9 @@ class LoadAnnotations(Transform):
 
     What the stored numbers mean stands in the meta data, which the source fills: `reduce_zero_label` (0 is
     ignored, every other number counts one less), then `label_map` (all replacements at once), `num_classes`,
-    `ignore_index`. Without `num_classes` the numbers are taken as they are. The mask must have the size of the
-    image as it was read, whatever has been done to the image since. A record that has a label already is left
-    as it is.
+    `ignore_index`. Without `num_classes` the numbers are taken as they are. The mask must have the size of
+    the image as it was read, whatever has been done to the image since. A record that has a label already is
+    left as it is.
 
     Attributes:
         reduce_zero_label: overrides the source's where it is not None.
@@ -191,8 +191,8 @@ class LoadAnnotations(Transform):
         """Decodes the mask.
 
         Raises:
-            DataError: no mask, a damaged one, a colour picture, a size other than the image's, or a number that
-                is neither a class nor the ignored index.
+            DataError: no mask, a damaged one, a colour picture, a size other than the image's, or a number
+                that is neither a class nor the ignored index.
         """
         if record.get("label") is not None:
             return record
@@ -200,14 +200,16 @@ class LoadAnnotations(Transform):
         path = meta.get("label_path")
         if path is None:
             raise DataError(
-                f"{meta.get('image_path', meta.get('name'))} has no mask; leave LoadAnnotations out of the transforms "
-                "for images without labels."
+                f"{meta.get('image_path', meta.get('name'))} has no mask; leave LoadAnnotations out of the "
+                "transforms for images without labels."
             )
         mask = decode_mask(read_bytes(path), path)
         expected = meta.get("original_size")
         if expected is not None and mask.shape != tuple(expected):
             raise DataError(_size_message(path, mask.shape, meta))
-        reduce = meta.get("reduce_zero_label", False) if self.reduce_zero_label is None else self.reduce_zero_label
+        reduce = (
+            meta.get("reduce_zero_label", False) if self.reduce_zero_label is None else self.reduce_zero_label
+        )
         return {**record, "label": to_classes(mask, path, {**meta, "reduce_zero_label": reduce})}
 
 
@@ -215,7 +217,8 @@ def _size_message(path: str, found: tuple[int, ...], meta: Mapping[str, Any]) ->
     height, width = meta["original_size"]
     turned = found == (width, height)
     hint = (
-        "One of them is turned by 90 degrees, perhaps by the photo's EXIF orientation (see LoadImage.color_type)."
+        "One of them is turned by 90 degrees, perhaps by the photo's EXIF orientation (see "
+        "LoadImage.color_type)."
         if turned
         else "They must be equal: is it the mask of another image, or has one of them been resized?"
     )
@@ -265,17 +268,19 @@ def _range_message(path: str, bad: np.ndarray, meta: Mapping[str, Any]) -> str:
     classes, ignore = meta.get("num_classes"), meta.get("ignore_index", 255)
     shown = ", ".join(str(int(value)) for value in bad[:8]) + (", ..." if len(bad) > 8 else "")
     reduce = meta.get("reduce_zero_label")
-    allowed = f"1..{classes} (0 is ignored, reduce_zero_label is on)" if reduce else f"0..{(classes or 0) - 1}"
+    allowed = (
+        f"1..{classes} (0 is ignored, reduce_zero_label is on)" if reduce else f"0..{(classes or 0) - 1}"
+    )
     if not reduce and classes == 2 and set(bad.tolist()) <= {254, 255}:
         hint = "A mask of 0 and 255 needs label_map {255: 1} (and an ignore_index other than 255)."
     elif not reduce and set(bad.tolist()) == {classes}:
         hint = (
-            f"If classes count from 1 and 0 means nothing, set reduce_zero_label; if {classes} means nothing, set "
-            f"label_map {{{classes}: {ignore}}}; else the list of classes is one too short."
+            f"If classes count from 1 and 0 means nothing, set reduce_zero_label; if {classes} means "
+            f"nothing, set label_map {{{classes}: {ignore}}}; else the list of classes is one too short."
         )
     else:
         hint = (
-            "Give every stored number its class with label_map {number: class index}, add the missing classes, or "
-            "set reduce_zero_label if classes count from 1."
+            "Give every stored number its class with label_map {number: class index}, add the missing "
+            "classes, or set reduce_zero_label if classes count from 1."
         )
     return f"{path} holds {shown}, but labels must be {allowed} or {ignore} (ignore_index). {hint}"

@@ -48,9 +48,9 @@ def resize_image_window(
     """`resize_image(image, size)` cut to `window`, bit for bit, without computing the rest.
 
     For small windows of large results the sum is done here, in OpenCV's own fixed-point arithmetic (11-bit
-    weights; horizontally exact, vertically 16-bit products that are shifted and rounded). Where OpenCV on this
-    machine computes otherwise (a vendor's routine), which is tried out once, or where the window is most of the
-    result, it is cut out of the whole.
+    weights; horizontally exact, vertically 16-bit products that are shifted and rounded). Where OpenCV on
+    this machine computes otherwise (a vendor's routine), which is tried out once, or where the window is most
+    of the result, it is cut out of the whole.
     """
     window = window.clipped(size)
     height, width = image.shape[:2]
@@ -108,7 +108,11 @@ def _bilinear_window(image: np.ndarray, size: Size, window: Window) -> np.ndarra
 
 
 def _blend_columns(
-    turned: UInt8[np.ndarray, "w n"], first: np.ndarray, second: np.ndarray, weights0: np.ndarray, weights1: np.ndarray
+    turned: UInt8[np.ndarray, "w n"],
+    first: np.ndarray,
+    second: np.ndarray,
+    weights0: np.ndarray,
+    weights1: np.ndarray,
 ) -> Int16[np.ndarray, "m n"]:
     out = np.empty((len(first), turned.shape[1]), np.int16)
     for start in range(0, len(first), _ROWS_AT_ONCE):
@@ -121,7 +125,11 @@ def _blend_columns(
 
 
 def _blend_rows(
-    across: Int16[np.ndarray, "h n"], first: np.ndarray, second: np.ndarray, weights0: np.ndarray, weights1: np.ndarray
+    across: Int16[np.ndarray, "h n"],
+    first: np.ndarray,
+    second: np.ndarray,
+    weights0: np.ndarray,
+    weights1: np.ndarray,
 ) -> UInt8[np.ndarray, "m n"]:
     out = np.empty((len(first), across.shape[1]), np.uint8)
     for start in range(0, len(first), _ROWS_AT_ONCE):
@@ -142,4 +150,6 @@ def _arithmetic_agrees() -> bool:
     image = np.random.default_rng(0).integers(0, 256, (40, 37, 3), dtype=np.uint8)
     sizes = ((97, 80), (31, 55), (80, 74), (40, 37))
     whole = [(size, Window(0, 0, *size)) for size in sizes]
-    return all(np.array_equal(_bilinear_window(image, size, w), resize_image(image, size)) for size, w in whole)
+    return all(
+        np.array_equal(_bilinear_window(image, size, w), resize_image(image, size)) for size, w in whole
+    )

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxseg.data.transforms.base import RandomTransform, Record, Size, Transform, map_arrays, set_fields, whole_pair
+from jaxseg.data.transforms.base import (
+    RandomTransform,
+    Record,
+    Size,
+    Transform,
+    map_arrays,
+    set_fields,
+    whole_pair,
+)
 from jaxseg.data.transforms.geometric import RandomCrop
 from jaxseg.data.transforms.resample import (
     Window,
@@ -30,7 +38,7 @@ def fit_size(size: Size, scale: tuple[int, int], keep_ratio: bool) -> Size:
 
 
 def scaled_size(size: Size, factors: tuple[float, float]) -> Size:
-    """The (h, w) of an image of `size` (h, w) after scaling by (width factor, height factor), rounded half up."""
+    """An (h, w) times (width factor, height factor), rounded half up, as (h, w)."""
     return int(size[0] * float(factors[1]) + 0.5), int(size[1] * float(factors[0]) + 0.5)
 
 
@@ -64,7 +72,8 @@ class Resize(Transform):
         if self.scale is not None:
             return fit_size(size, self.scale, self.keep_ratio)
         target = scaled_size(size, self.scale_factor)
-        # Fitting what is already scaled into its own box can still move a side by a pixel, as in the reference.
+        # Fitting what is already scaled into its own box can still move a side by a pixel, as in the
+        # reference.
         return fit_size(size, (target[1], target[0]), self.keep_ratio)
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
@@ -80,7 +89,9 @@ class Resize(Transform):
 def _resize(record: Record, size: Size) -> Record:
     if min(size) < 1:
         name = record.get("meta", {}).get("image_path", "an image")
-        raise ConfigError(f"Resizing {name} of {record['image'].shape[:2]} (h, w) to {size} leaves nothing of it.")
+        raise ConfigError(
+            f"Resizing {name} of {record['image'].shape[:2]} (h, w) to {size} leaves nothing of it."
+        )
     return map_arrays(record, lambda x: resize_image(x, size), lambda x: resize_label(x, size))
 
 
@@ -111,7 +122,8 @@ class RandomResize(RandomTransform):
         ratio = tuple(self.ratio_range or ())
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
             raise ConfigError(
-                f"RandomResize.ratio_range is {self.ratio_range!r}; it must be (smallest, largest), both positive."
+                f"RandomResize.ratio_range is {self.ratio_range!r}; it must be (smallest, largest), both "
+                "positive."
             )
         set_fields(self, ratio_range=ratio)
 
@@ -146,8 +158,8 @@ class RandomResize(RandomTransform):
 class RandomResizeCrop(RandomTransform):
     """A RandomResize and the RandomCrop after it in one: only the window is resampled.
 
-    Same draws and the same result, bit for bit, as the two in turn (see `resize_image_window`). A 512x1024 crop
-    of a 1024x2048 image scaled by up to two takes a third of the time, and no memory for the rest.
+    Same draws and the same result, bit for bit, as the two in turn (see `resize_image_window`). A 512x1024
+    crop of a 1024x2048 image scaled by up to two takes a third of the time, and no memory for the rest.
     """
 
     resize: RandomResize
