@@ -16,6 +16,7 @@ from jaxseg.errors import ConfigError, did_you_mean
 _DEFAULTS = {"size": (96, 128), "train": 160, "val": 32, "test": 32, "seed": 0}
 _PARTS = {"train": 0, "val": 1, "test": 2}
 _SHIFT = 4  # OpenCV takes coordinates in 1/16 pixel
+_SHADOW = np.array([[1, 0, 2], [0, 1, 3]], np.float32)  # shadows fall to the lower right
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def _draw_object(
     part, part_label = image[box], label[box]
     cover = _outline(rng, kind, center - (left, top), radius, part_label.shape)
 
-    shadow = cv2.blur(np.roll(cover, (3, 2), (0, 1)), (5, 5)).astype(np.float32)
+    shadow = cv2.blur(cv2.warpAffine(cover, _SHADOW, cover.shape[::-1]), (5, 5))
     part *= 1 - shadow[..., None] * np.float32(0.5 / 255)
 
     rows, columns = np.indices(cover.shape, dtype=np.float32)
