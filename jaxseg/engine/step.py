@@ -13,9 +13,7 @@ from jaxseg.engine.state import TrainState
 from jaxseg.losses import Logs, model_losses
 
 
-def normalise(
-    images: Num[Array, "b h w c"], mean: Sequence[float], std: Sequence[float]
-) -> Float[Array, "b h w c"]:
+def normalise(images: Num[Array, "b h w c"], mean: Sequence[float], std: Sequence[float]) -> Float[Array, "b h w c"]:
     """(images - mean) / std in float32, channel by channel; `mean` and `std` are in the images' units."""
     return (images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 
@@ -78,8 +76,6 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         logs = {"loss": total, **logs, "grad_norm": optax.tree.norm(gradients)}
-        return state.replace(
-            step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
-        ), logs
+        return state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state), logs
 
     return train_step

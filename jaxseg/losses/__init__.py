@@ -87,9 +87,7 @@ def _evaluate(config: Mapping, logits, labels, weight, ignore_index, **overrides
 
 def _sample(head, configs, logits, labels) -> Array:
     def pixel_losses():
-        losses = [
-            _evaluate(config, logits, labels, None, head.ignore_index, reduction="none") for config in configs
-        ]
+        losses = [_evaluate(config, logits, labels, None, head.ignore_index, reduction="none") for config in configs]
         return sum(loss if loss.ndim == 3 else jnp.sum(loss, axis=-1) for loss in losses)
 
     fields = {key: value for key, value in head.sampler.items() if key != "type"}

@@ -36,11 +36,16 @@ def variable_shapes(model: nn.Module, size: tuple[int, int] = (64, 64)) -> dict[
     return flatten_dict(jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images))
 
 
+def reference_name(path: Path) -> str:
+    """The reference's name of a variable, with "_" where it may have "." (see the rule above)."""
+    return ".".join((*path[:-1], LEAVES.get(path[-1], path[-1])))
+
+
 def reference_names(model: nn.Module, names: list[str]) -> dict[str, Path]:
     """The path of our variable for every name of the reference's that has one."""
     ours = {}
     for path in variable_shapes(model):
-        key = _normalised(".".join((*path[1:-1], LEAVES.get(path[-1], path[-1]))))
+        key = _normalised(reference_name(path[1:]))
         if key in ours:
             raise CheckpointError(f"{'/'.join(path)} and {'/'.join(ours[key])} have one name in the reference")
         ours[key] = path

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -16,7 +15,8 @@ class EncoderDecoder(nn.Module):
         neck: features, train -> features, or None.
         auxiliary_head: One head, several, or None. They are only run while training.
         test_cfg: How images are segmented: {"mode": "whole"}, or {"mode": "slide", "crop_size", "stride"}.
-        dtype: Name of the dtype that is computed in; parameters, norms' statistics and logits are float32.
+        dtype: Name of the dtype that is computed in, such as "bfloat16"; None: that of the images, float32.
+            Parameters, norms' statistics and logits are float32 in any case.
     """
 
     backbone: nn.Module
@@ -24,7 +24,7 @@ class EncoderDecoder(nn.Module):
     neck: nn.Module | None = None
     auxiliary_head: nn.Module | Sequence[nn.Module] | None = None
     test_cfg: Mapping = nn.FrozenDict(mode="whole")
-    dtype: str = "float32"
+    dtype: str | None = None
 
     def __call__(
         self, images: Float[Array, "b h w c"], train: bool = False
@@ -40,7 +40,7 @@ class EncoderDecoder(nn.Module):
             Logits at each head's own size: "decode", and while training "aux" where there is one auxiliary head
             or "aux_0", "aux_1", ... where there is a sequence of them.
         """
-        features = self.backbone(images.astype(self.dtype), train)
+        features = self.backbone(images if self.dtype is None else images.astype(self.dtype), train)
         if self.neck is not None:
             features = self.neck(features, train)
         heads = self.heads() if train or self.is_initializing() else {"decode": self.decode_head}

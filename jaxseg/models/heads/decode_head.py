@@ -10,6 +10,7 @@ from jaxseg.errors import ConfigError
 from jaxseg.models.layers.conv import Conv
 from jaxseg.models.layers.conv_module import ConvModule
 from jaxseg.models.layers.initializers import normal
+from jaxseg.models.layers.norm import at_least_float32
 from jaxseg.models.layers.resize import resize
 
 
@@ -125,4 +126,5 @@ class DecodeHead(nn.Module):
         """
         drop = train and self.has_rng("dropout")
         x = nn.Dropout(self.dropout_ratio, broadcast_dims=(1, 2), name="dropout")(x, deterministic=not drop)
-        return Conv(self.logit_channels, 1, kernel_init=normal(0.01), name="conv_seg")(x).astype(jnp.float32)
+        logits = Conv(self.logit_channels, 1, kernel_init=normal(0.01), name="conv_seg")(x)
+        return logits.astype(at_least_float32(x.dtype))

@@ -22,9 +22,7 @@ class PReLU(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
         """Applies the activation."""
-        slope = self.param(
-            "negative_slope", nn.initializers.constant(self.slope_init), (x.shape[-1],), jnp.float32
-        )
+        slope = self.param("negative_slope", nn.initializers.constant(self.slope_init), (x.shape[-1],), jnp.float32)
         return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
 
 

@@ -132,9 +132,7 @@ def _depthwise_backward(stride, padding, dilation, residuals, g):
         config.append((low, x.shape[1 + axis] + reach - low - spread, stride[axis] - 1))
     spread_g = lax.pad(g, jnp.zeros((), g.dtype), [*config, (0, 0, 0)])
     flipped = kernel[::-1, ::-1]
-    x_gradient = sum(
-        window * flipped[i, j, 0] for (i, j), window in shifted_windows(spread_g, size, (1, 1), dilation)
-    )
+    x_gradient = sum(window * flipped[i, j, 0] for (i, j), window in shifted_windows(spread_g, size, (1, 1), dilation))
     return x_gradient, kernel_gradient
 
 

@@ -10,10 +10,15 @@ from jaxtyping import Array, Float
 from jaxseg.errors import ConfigError, did_you_mean
 
 
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype that statistics of `dtype` are computed in."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy 2015) with PyTorch's conventions.
 
-    Statistics are computed in float32 over the whole batch. Under `jit` with the batch sharded over a mesh that
+    Statistics are computed in float32 (or more) over the whole batch. Under `jit` with the batch sharded over a mesh that
     is the *global* batch, so this is what other libraries call synchronised batch normalisation.
 
     Attributes:
@@ -35,7 +40,7 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), jnp.float32)
 
-        x32 = x.astype(jnp.float32)
+        x32 = x.astype(at_least_float32(x.dtype))
         if train:
             axes = tuple(range(x.ndim - 1))
             mean = jnp.mean(x32, axes)
@@ -66,7 +71,7 @@ class GroupNorm(nn.Module):
             raise ValueError(f"num_groups={self.num_groups} must divide the {c} channels")
         scale = self.param("scale", self.scale_init, (c,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (c,), jnp.float32)
-        groups = x.astype(jnp.float32).reshape(b, h * w, self.num_groups, c // self.num_groups)
+        groups = x.astype(at_least_float32(x.dtype)).reshape(b, h * w, self.num_groups, c // self.num_groups)
         mean = jnp.mean(groups, (1, 3), keepdims=True)
         var = jnp.mean(jnp.square(groups - mean), (1, 3), keepdims=True)
         y = ((groups - mean) * lax.rsqrt(var + self.eps)).reshape(b, h, w, c) * scale + bias

@@ -128,12 +128,12 @@ def _window_counts(length: int, size: int, stride: int, pad: int, outputs: int, 
     end = np.minimum(start + size, length + pad)
     if not count_pad:
         start, end = np.maximum(start, 0), np.minimum(end, length)
-    return (end - start).astype(np.float32)
+    return (end - start).astype(np.float64)
 
 
 def _cells(length: int, cells: int) -> np.ndarray:
     """[cells, length] matrix whose row i averages positions floor(i n / o) to ceil((i + 1) n / o)."""
-    matrix = np.zeros((cells, length), np.float32)
+    matrix = np.zeros((cells, length))
     for i in range(cells):
         start, end = i * length // cells, -(-(i + 1) * length // cells)
         matrix[i, start:end] = 1.0 / (end - start)

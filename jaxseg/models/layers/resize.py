@@ -48,9 +48,11 @@ def resize(
 def _resize_axis(x: Array, axis: int, size: int, mode: str, align_corners: bool, factor: float | None) -> Array:
     if mode == "nearest":
         return jnp.take(x, _nearest_index(x.shape[axis], size, factor), axis=axis)
+    # Coordinates are computed in float32 as PyTorch has them, and in float64 only for float64 maps.
+    real = np.float64 if x.dtype == np.float64 else np.float32
     if on_cpu() and mode == "bilinear":
-        return _lerp(x, axis, size, align_corners, factor)
-    return _multiply(x, _matrix(x.shape[axis], size, mode, align_corners, factor), axis)
+        return _lerp(x, axis, size, align_corners, factor, real)
+    return _multiply(x, _matrix(x.shape[axis], size, mode, align_corners, factor, real), axis)
 
 
 def _multiply(x: Array, matrix: np.ndarray, axis: int) -> Array:
@@ -59,10 +61,10 @@ def _multiply(x: Array, matrix: np.ndarray, axis: int) -> Array:
     return jnp.einsum(spec, x, jnp.asarray(matrix, x.dtype), precision=lax.Precision.HIGHEST)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _lerp(x: Array, axis: int, size: int, align_corners: bool, factor: float | None) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
+def _lerp(x: Array, axis: int, size: int, align_corners: bool, factor: float | None, real: type) -> Array:
     """Bilinear along one axis as two gathers and a blend; the gradient is a product with the transpose."""
-    low, high, weight = _linear_taps(x.shape[axis], size, align_corners, factor)
+    low, high, weight = _linear_taps(x.shape[axis], size, align_corners, factor, real)
     shape = [1, 1, 1, 1]
     shape[axis] = size
     weight = jnp.asarray(weight, x.dtype).reshape(shape)
@@ -70,31 +72,31 @@ def _lerp(x: Array, axis: int, size: int, align_corners: bool, factor: float | N
     return below * (1 - weight) + above * weight
 
 
-def _lerp_forward(x, axis, size, align_corners, factor):
-    return _lerp(x, axis, size, align_corners, factor), x.shape[axis]
+def _lerp_forward(x, axis, size, align_corners, factor, real):
+    return _lerp(x, axis, size, align_corners, factor, real), x.shape[axis]
 
 
-def _lerp_backward(axis, size, align_corners, factor, length, g):
-    return (_multiply(g, _matrix(length, size, "bilinear", align_corners, factor).T, axis),)
+def _lerp_backward(axis, size, align_corners, factor, real, length, g):
+    return (_multiply(g, _matrix(length, size, "bilinear", align_corners, factor, real).T, axis),)
 
 
 _lerp.defvjp(_lerp_forward, _lerp_backward)
 
 
-def _source_coordinates(length: int, size: int, align_corners: bool, factor: float | None) -> np.ndarray:
-    """Where each output pixel's centre lies among the input pixels' centres, in float32 as PyTorch has it."""
-    i = np.arange(size, dtype=np.float32)
+def _source_coordinates(length, size, align_corners, factor, real) -> np.ndarray:
+    """Where each output pixel's centre lies among the input pixels' centres."""
+    i = np.arange(size, dtype=real)
     if align_corners:
-        return i * np.float32((length - 1) / (size - 1) if size > 1 else 0)
-    step = np.float32(1 / factor if factor else length / size)
-    return (i + np.float32(0.5)) * step - np.float32(0.5)
+        return i * real((length - 1) / (size - 1) if size > 1 else 0)
+    step = real(1 / factor if factor else length / size)
+    return (i + real(0.5)) * step - real(0.5)
 
 
-def _linear_taps(length, size, align_corners, factor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    coordinate = np.maximum(_source_coordinates(length, size, align_corners, factor), 0)
+def _linear_taps(length, size, align_corners, factor, real) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    coordinate = np.maximum(_source_coordinates(length, size, align_corners, factor, real), 0)
     low = np.minimum(coordinate.astype(np.int32), length - 1)
     high = np.minimum(low + 1, length - 1)
-    return low, high, np.clip(coordinate - low, 0, 1).astype(np.float32)
+    return low, high, np.clip(coordinate - low, 0, 1).astype(real)
 
 
 def _nearest_index(length: int, size: int, factor: float | None) -> np.ndarray:
@@ -103,16 +105,16 @@ def _nearest_index(length: int, size: int, factor: float | None) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=256)
-def _matrix(length: int, size: int, mode: str, align_corners: bool, factor: float | None) -> np.ndarray:
+def _matrix(length: int, size: int, mode: str, align_corners: bool, factor: float | None, real: type) -> np.ndarray:
     """[size, length] interpolation weights."""
-    matrix = np.zeros((size, length), np.float32)
+    matrix = np.zeros((size, length), real)
     rows = np.arange(size)
     if mode == "bilinear":
-        low, high, weight = _linear_taps(length, size, align_corners, factor)
+        low, high, weight = _linear_taps(length, size, align_corners, factor, real)
         np.add.at(matrix, (rows, low), 1 - weight)
         np.add.at(matrix, (rows, high), weight)
     else:
-        coordinate = _source_coordinates(length, size, align_corners, factor)
+        coordinate = _source_coordinates(length, size, align_corners, factor, real)
         low = np.floor(coordinate).astype(np.int32)
         for tap, weight in enumerate(_cubic_weights(coordinate - low)):
             np.add.at(matrix, (rows, np.clip(low + tap - 1, 0, length - 1)), weight)

@@ -1,0 +1,166 @@
+"""Optimizers, built from the config, with settings by parameter."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxseg.engine.schedules import Schedule, build_schedule
+from jaxseg.errors import ConfigError, did_you_mean
+from jaxseg.mmseg.convert import reference_name
+from jaxseg.models import build_model
+from jaxseg.models.registry import plain
+
+# Fields of each optimizer and their defaults; what comes after the rate's sign is PyTorch's meaning of them.
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "SGD": {"momentum": 0.0, "nesterov": False},
+    "Adam": {"betas": (0.9, 0.999), "eps": 1e-8},
+    "AdamW": {"betas": (0.9, 0.999), "eps": 1e-8},
+}
+COMMON_FIELDS = ("type", "lr", "weight_decay", "paramwise_cfg", "clip_grad")
+
+
+class ParameterSettings(NamedTuple):
+    """Base learning rate and weight decay of one parameter, and whether it is trained at all."""
+
+    lr: float
+    weight_decay: float
+    trained: bool = True
+
+
+def build_optimizer(config: Mapping[str, Any], params: Any) -> optax.GradientTransformation:
+    """Builds the optimizer of a recipe.
+
+    Args:
+        config: A whole recipe. `config.optimizer` holds `type` (a key of OPTIMIZERS) and its fields, `lr`,
+            `weight_decay` (coupled: added to the gradient; in AdamW decoupled), `paramwise_cfg` (see
+            `parameter_settings`) and `clip_grad` ({"max_norm": ...}: of the global norm; or None);
+            `config.schedule` the learning rate's pieces over `config.total_steps`.
+        params: The model's parameters.
+
+    Returns:
+        An optax transformation whose updates are to be added to the parameters.
+
+    Raises:
+        ConfigError: An unknown optimizer or field, or a custom key that matches no parameter.
+    """
+    optimizer = plain(config["optimizer"])
+    kind = optimizer.get("type")
+    if kind not in OPTIMIZERS:
+        raise ConfigError(f"optimizer.type={kind!r} is not known. {did_you_mean(str(kind), OPTIMIZERS)}")
+    for name in optimizer:
+        if name not in (*COMMON_FIELDS, *OPTIMIZERS[kind]):
+            allowed = [*COMMON_FIELDS, *OPTIMIZERS[kind]]
+            raise ConfigError(f"optimizer: {kind} has no field {name!r}. {did_you_mean(name, allowed)}")
+    fields = {name: optimizer.get(name, default) for name, default in OPTIMIZERS[kind].items()}
+    settings = parameter_settings(config, params)
+    schedule = build_schedule(plain(config["schedule"]), config["total_steps"])
+
+    decay = _add_weight_decay(jax.tree.map(lambda s: s.weight_decay, settings, is_leaf=_is_settings))
+    if kind == "SGD":
+        momentum = optax.trace(fields["momentum"], fields["nesterov"]) if fields["momentum"] else optax.identity()
+        rule = [decay, momentum]
+    else:
+        adam = optax.scale_by_adam(*fields["betas"], eps=fields["eps"])
+        rule = [decay, adam] if kind == "Adam" else [adam, decay]
+    clip = (optimizer.get("clip_grad") or {}).get("max_norm")
+    chain = [
+        *([optax.clip_by_global_norm(clip)] if clip else []),
+        *rule,
+        _scale_by_rate(schedule, jax.tree.map(lambda s: s.lr, settings, is_leaf=_is_settings)),
+    ]
+    if not all(s.trained for s in jax.tree.leaves(settings, is_leaf=_is_settings)):
+        frozen = jax.tree.map(lambda s: not s.trained, settings, is_leaf=_is_settings)
+        # First, so that clipping does not count them; last, so that weight decay does not move them.
+        hold = optax.masked(optax.set_to_zero(), frozen)
+        chain = [hold, *chain, hold]
+    return optax.chain(*chain)
+
+
+def parameter_settings(config: Mapping[str, Any], params: Any) -> Any:
+    """Settings of every parameter: a tree like `params` of ParameterSettings.
+
+    `optimizer.paramwise_cfg` may hold `custom_keys` ({part of a name: {"lr_mult", "decay_mult"}}, the longest key
+    that is part of the name wins, and no other rule applies then), `bias_lr_mult` and `bias_decay_mult` (biases
+    of layers that are not norms), `norm_decay_mult` (scale and bias of norms), `dwconv_decay_mult` (depthwise
+    kernels) and `flat_decay_mult` (other one-dimensional parameters). Names are the reference's, such as
+    "backbone.layer1.0.conv1.weight"; "_" may stand for "." and the other way round.
+
+    Raises:
+        ConfigError: An unknown rule.
+    """
+    optimizer = plain(config["optimizer"])
+    rules = dict(optimizer.get("paramwise_cfg") or {})
+    custom = {_plain_name(key): value for key, value in (rules.pop("custom_keys", None) or {}).items()}
+    allowed = ("bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
+    for name in rules:
+        if name not in allowed:
+            raise ConfigError(
+                f"optimizer.paramwise_cfg has no rule {name!r}. {did_you_mean(name, ['custom_keys', *allowed])}"
+            )
+    keys = sorted(sorted(custom), key=len, reverse=True)
+    lr, weight_decay = optimizer["lr"], optimizer.get("weight_decay", 0.0)
+    frozen = build_model(config["model"]).frozen_parameters()
+    flat = flatten_dict(params)
+
+    settings = {}
+    for path, leaf in flat.items():
+        name = _plain_name(reference_name(path))
+        key = next((key for key in keys if key in name), None)
+        if key is not None:
+            lr_mult, decay_mult = custom[key].get("lr_mult", 1.0), custom[key].get("decay_mult", 1.0)
+        else:
+            lr_mult, decay_mult = _general_rules(rules, path, leaf, is_norm=(*path[:-1], "scale") in flat)
+        trained = not "/".join(path).startswith(frozen) if frozen else True
+        settings[path] = ParameterSettings(lr * lr_mult, weight_decay * decay_mult, trained)
+    return unflatten_dict(settings)
+
+
+def _general_rules(rules: Mapping, path: tuple[str, ...], leaf: Any, is_norm: bool) -> tuple[float, float]:
+    is_bias = path[-1] == "bias"
+    lr_mult = rules.get("bias_lr_mult", 1.0) if is_bias and not is_norm else 1.0
+    if is_norm and "norm_decay_mult" in rules:
+        return lr_mult, rules["norm_decay_mult"]
+    if is_bias and "bias_decay_mult" in rules:
+        return lr_mult, rules["bias_decay_mult"]
+    is_depthwise = path[-1] == "kernel" and leaf.ndim == 4 and leaf.shape[2] == 1
+    if is_depthwise and "dwconv_decay_mult" in rules:
+        return lr_mult, rules["dwconv_decay_mult"]
+    return lr_mult, rules.get("flat_decay_mult", 1.0) if leaf.ndim == 1 else 1.0
+
+
+def _add_weight_decay(decay: Any) -> optax.GradientTransformation:
+    """Adds each parameter times its own decay to its update."""
+
+    def update(updates, state, params=None):
+        return jax.tree.map(lambda u, p, d: u + d * p if d else u, updates, params, decay), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+class RateState(NamedTuple):
+    """Number of updates so far."""
+
+    count: jax.Array
+
+
+def _scale_by_rate(schedule: Schedule, rates: Any) -> optax.GradientTransformation:
+    """Multiplies each update by minus its parameter's learning rate at this step."""
+
+    def update(updates, state, params=None):
+        distinct = {rate: schedule(state.count, rate) for rate in set(jax.tree.leaves(rates))}
+        updates = jax.tree.map(lambda u, rate: -distinct[rate] * u, updates, rates)
+        return updates, RateState(state.count + 1)
+
+    return optax.GradientTransformation(lambda params: RateState(jnp.zeros((), jnp.int32)), update)
+
+
+def _is_settings(value: Any) -> bool:
+    return isinstance(value, ParameterSettings)
+
+
+def _plain_name(name: str) -> str:
+    return name.replace(".", "_")
