@@ -196,7 +196,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     register_all_modules()
     torch.set_num_threads(args.threads)
-    if args.time:
+    if args.time is not None:
         time_steps(args.time)
     elif args.serve:
         serve()
