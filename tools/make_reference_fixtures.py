@@ -120,9 +120,7 @@ def _loss_cases() -> list[dict[str, Any]]:
     def add(name: str, label: str, logits: str = "logits", call: dict | None = None, **more: Any) -> None:
         weight = more.pop("weight", None)
         call = {"ignore_index": IGNORE, **(call or {})}
-        cases.append(
-            {"name": name, "kwargs": more, "call": call, "logits": logits, "label": label, "weight": weight}
-        )
+        cases.append({"name": name, "kwargs": more, "call": call, "logits": logits, "label": label, "weight": weight})
 
     class_weight = [0.5, 1.0, 2.0, 0.25, 1.5]
     for sigmoid in (False, True):
@@ -206,9 +204,7 @@ def losses(folder: Path) -> None:
         ):
             ohem.append({"kwargs": kwargs, "loss_decode": [plain], "label": label})
     for loss_decode in ([weighted], [plain, weighted], [sigmoid]):
-        ohem.append(
-            {"kwargs": {"thresh": None, "min_kept": 6}, "loss_decode": loss_decode, "label": "label_ignored"}
-        )
+        ohem.append({"kwargs": {"thresh": None, "min_kept": 6}, "loss_decode": loss_decode, "label": "label_ignored"})
     for i, case in enumerate(ohem):
         case["name"] = f"ohem_{i:02d}"
         modules = torch.nn.ModuleList(MODELS.build(config) for config in case["loss_decode"])
@@ -224,9 +220,7 @@ def losses(folder: Path) -> None:
         for topk in (1, 2, 5):
             for ignore_index in (None, IGNORE):
                 value = accuracy(tensors["logits"], tensors[label], topk=topk, ignore_index=ignore_index)
-                accuracies.append(
-                    {"label": label, "topk": topk, "ignore_index": ignore_index, "value": value.item()}
-                )
+                accuracies.append({"label": label, "topk": topk, "ignore_index": ignore_index, "value": value.item()})
     meta = {"cross_entropy": cross_entropy, "ohem": ohem, "accuracy": accuracies}
     save_npz(folder / "losses.npz", meta, arrays)
 
@@ -601,8 +595,7 @@ def initialisation(folder: Path, seeds: int = 5) -> None:
 
 
 FIXTURES: dict[str, Callable[[Path], None]] = {
-    function.__name__: function
-    for function in (losses, schedules, optimizers, metrics, resnets, initialisation)
+    function.__name__: function for function in (losses, schedules, optimizers, metrics, resnets, initialisation)
 }
 
 

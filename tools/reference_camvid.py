@@ -169,9 +169,7 @@ def train(root: Path, steps: int, val_images: int | None, work_dir: str, workers
     )
     start = time.perf_counter()
     runner.train()
-    scores = {
-        name: runner.message_hub.get_scalar(f"val/{name}").current() for name in ("mIoU", "aAcc", "mAcc")
-    }
+    scores = {name: runner.message_hub.get_scalar(f"val/{name}").current() for name in ("mIoU", "aAcc", "mAcc")}
     print(json.dumps({**scores, "steps": steps, "seed": seed, "seconds": time.perf_counter() - start}))
 
 
@@ -179,9 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--time", type=int, metavar="N", help="time N train steps on synthetic batches")
-    mode.add_argument(
-        "--serve", action="store_true", help='run one train step for every line "step" on stdin'
-    )
+    mode.add_argument("--serve", action="store_true", help='run one train step for every line "step" on stdin')
     mode.add_argument("--train", action="store_true", help="train on CamVid and validate")
     parser.add_argument("--root", type=Path, help="CamVid's folder, for --train")
     parser.add_argument("--steps", type=int, default=600)
