@@ -57,6 +57,7 @@ def check_source(
 
     problems = [finding.problem for finding in findings if finding.problem]
     sizes = Counter(finding.size for finding in findings if finding.size)
+    problems += _binary_problem(source, findings)
     if pipeline.random and sizes:
         problems += _batching_problems(pipeline, sizes)
     if problems:
@@ -87,14 +88,13 @@ def _look_at(source: Source, index: int, loading: tuple[Transform, ...]) -> _Fin
 
 
 def _batching_problems(pipeline: Pipeline, sizes: Counter[Size]) -> list[str]:
-    """Whether a training pipeline gives images of more than one size."""
-    results = {size: pipeline.sizes(size) for size in sizes}
-    ends = {end for low_high in results.values() for end in low_high}
-    if len(ends) == 1:
+    """Whether a training pipeline gives images of more than one size, or less than its crop."""
+    ends = {end for size in sizes for end in pipeline.sizes(size)}
+    crop = next((c for c in map(_crop_size, pipeline.steps) if c is not None), None)
+    if len(ends) == 1 and (crop is None or not _less(min(ends), crop)):
         return []
     low = min(ends, key=lambda end: end[0] * end[1])
     high = max(ends, key=lambda end: end[0] * end[1])
-    crop = next((c for c in map(_crop_size, pipeline.steps) if c is not None), None)
     pad = "{'type': 'Pad', 'size': " + f"{crop or high}" + "}"
     if crop is None:
         return [
@@ -136,11 +136,22 @@ def _before_crop(pipeline: Pipeline) -> Pipeline:
     return Pipeline(tuple(steps))
 
 
+def _binary_problem(source: Source, findings: list[_Finding]) -> list[str]:
+    """Masks of 0 and 255 with two classes, where 255 is ignored: nothing could be learned, without an error."""
+    counts = [finding.counts for finding in findings if finding.counts is not None]
+    if len(source.classes) != 2 or not counts or np.sum(counts, axis=0)[1]:
+        return []
+    if not any(finding.size and finding.counts.sum() < np.prod(finding.size) for finding in findings):
+        return []
+    return [
+        f"the masks hold no pixel of {source.classes[1]!r}, only {source.classes[0]!r} and the ignored label "
+        f"{source.ignore_index}: if 255 stands for {source.classes[1]!r} in them, set label_map {{255: 1}}."
+    ]
+
+
 def _notes(source: Source, findings: list[_Finding], sizes: Counter[Size]) -> list[str]:
     shown = ", ".join(f"{h}x{w}" for (h, w), _ in sizes.most_common(3)) + (", ..." if len(sizes) > 3 else "")
-    notes = [
-        f"{source.name}: {len(findings)} of {len(source)} files read, images of {shown} (height x width)."
-    ]
+    notes = [f"{source.name}: {len(findings)} of {len(source)} files read, images of {shown} (height x width)."]
     counts = [finding.counts for finding in findings if finding.counts is not None]
     if counts:
         total = np.sum(counts, axis=0)

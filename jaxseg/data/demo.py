@@ -1,5 +1,6 @@
 """The demo data set: textured shapes in clutter, drawn on the fly, the same from the same seed."""
 
+import colorsys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +60,7 @@ class DemoSource:
             raise ConfigError(f"data.{part}.split is {split!r}. {did_you_mean(split, _PARTS)}")
         size = tuple(int(side) for side in options["size"])
         if len(size) != 2 or min(size) < 32:
-            raise ConfigError(
-                f"data.demo.size is {options['size']!r}; it must be (height, width), 32 or more each."
-            )
+            raise ConfigError(f"data.demo.size is {options['size']!r}; it must be (height, width), 32 or more each.")
         length = int(options[split])
         if length < 1:
             raise ConfigError(f"data.demo.{split} is {length}; it must be at least 1.")
@@ -102,17 +101,15 @@ class DemoSource:
         return self.image_size
 
 
-def draw_scene(
-    rng: np.random.Generator, size: Size
-) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-    """One picture and its label: three to six shapes that may cover each other, on a cluttered background."""
+def draw_scene(rng: np.random.Generator, size: Size) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+    """One picture and its label: two to five shapes that may cover each other, on a cluttered background."""
     height, width = size
     image = _background(rng, size)
     label = np.zeros(size, np.uint8)
     scale = min(height, width)
-    for _ in range(int(rng.integers(3, 7))):
+    for _ in range(int(rng.integers(2, 6))):
         kind = int(rng.integers(1, 6))
-        radius = scale * rng.uniform(0.11, 0.24)
+        radius = scale * rng.uniform(0.17, 0.32)
         center = np.array([rng.uniform(0.05, 0.95) * width, rng.uniform(0.08, 0.92) * height])
         _draw_object(rng, image, label, kind, center, radius)
     _light(rng, image)
@@ -125,6 +122,13 @@ def _color(rng: np.random.Generator) -> Float32[np.ndarray, "3"]:
     return rng.uniform(25, 235, 3).astype(np.float32)
 
 
+def _object_color(rng: np.random.Generator, kind: int) -> Float32[np.ndarray, "3"]:
+    """A strong colour whose hue hints at the class: families that overlap a little with their neighbours."""
+    hue = (kind * 0.2 + rng.normal(0, 0.045)) % 1
+    color = colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 0.95), rng.uniform(0.55, 1))
+    return np.array(color, np.float32) * 255
+
+
 def _background(rng: np.random.Generator, size: Size) -> Float32[np.ndarray, "h w 3"]:
     """Soft clouds of two dull colours, with thin lines and specks as clutter."""
     height, width = size
@@ -133,7 +137,7 @@ def _background(rng: np.random.Generator, size: Size) -> Float32[np.ndarray, "h 
     clouds = 0.7 * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     clouds += 0.3 * cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR)
     grey = rng.uniform(60, 190)
-    first, second = (grey + rng.uniform(-45, 45, 3).astype(np.float32) for _ in range(2))
+    first, second = (grey + rng.uniform(-30, 30, 3).astype(np.float32) for _ in range(2))
     image = np.ascontiguousarray(first + clouds[..., None] * (second - first), dtype=np.float32)
     for _ in range(int(rng.integers(3, 9))):
         ends = rng.uniform(-0.1, 1.1, (2, 2)) * (width, height)
@@ -222,13 +226,11 @@ def _draw_object(
 
     rows, columns = np.indices(cover.shape, dtype=np.float32)
     x, y = columns - np.float32(center[0] - left), rows - np.float32(center[1] - top)
-    angle, frequency = rng.uniform(0, np.pi), np.float32(rng.uniform(0.8, 1.3))
+    angle, frequency = rng.uniform(0, np.pi), np.float32(rng.uniform(0.6, 0.95))
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     weave = _TEXTURES[kind](frequency * (cos * x + sin * y), frequency * (cos * y - sin * x))
-    first = _color(rng)
-    second = np.clip(first + np.where(first > 130, -1, 1) * rng.uniform(60, 110, 3), 0, 255).astype(
-        np.float32
-    )
+    first = _object_color(rng, kind)
+    second = np.clip(first + np.where(first > 130, -1, 1) * rng.uniform(60, 110, 3), 0, 255).astype(np.float32)
     shading = 1.1 + (x * np.float32(-0.25) + y * np.float32(-0.35)) / np.float32(radius)
     paint = (first + weave[..., None] * (second - first)) * shading[..., None]
     alpha = cover[..., None] * np.float32(1 / 255)
@@ -244,9 +246,7 @@ def _light(rng: np.random.Generator, image: np.ndarray) -> None:
     image *= (1 + slope[0] * down[:, None] + slope[1] * across)[..., None]
 
 
-def write_demo(
-    root: str | Path, train: int = 16, val: int = 8, size: Size = (96, 128), seed: int = 0
-) -> Path:
+def write_demo(root: str | Path, train: int = 16, val: int = 8, size: Size = (96, 128), seed: int = 0) -> Path:
     """Writes the demo set as a folder data set: `images/{train,val}/*.png`, `annotations/{train,val}/*.png`.
 
     It reads back with `data.dataset = "FolderDataset"` and the classes of the demo set. Returns the root.

@@ -14,6 +14,7 @@ from jaxseg.errors import ConfigError, DataError
 
 Batch = dict[str, Any]
 """`{"image": uint8 [b h w c], "label": uint8|int32 [b h w], ...}`."""
+_ENDLESS = 2**50  # records; Grain's own endless repeat overflows an index when batches hold one record
 RecordTransform = Callable[[Record, np.random.Generator], Record]
 
 
@@ -130,7 +131,7 @@ def train_batches(
         grain.MapDataset.source(source)
         .seed(int(seed))
         .shuffle()
-        .repeat()
+        .repeat(max(_ENDLESS // len(source), 1))
         .random_map(transform)
         .batch(local, batch_fn=stack_records)
     )

@@ -150,16 +150,12 @@ def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, A
             )
         if data.get("palette") is None:
             palette = tuple(info.palette[info.classes.index(name)] for name in classes)
-        selected = {
-            old: classes.index(name) if name in classes else ignore for old, name in enumerate(info.classes)
-        }
+        selected = {old: classes.index(name) if name in classes else ignore for old, name in enumerate(info.classes)}
         label_map = {**selected, **{raw: selected.get(new, new) for raw, new in label_map.items()}}
     classes = classes or info.classes
     palette = palette or made_up_palette(len(classes))
     if len(palette) != len(classes):
-        raise ConfigError(
-            f"data.palette has {len(palette)} colours for {len(classes)} classes; one each is needed."
-        )
+        raise ConfigError(f"data.palette has {len(palette)} colours for {len(classes)} classes; one each is needed.")
     wrong = [new for new in label_map.values() if new != ignore and not 0 <= new < len(classes)]
     if wrong:
         raise ConfigError(
@@ -180,9 +176,7 @@ def _class_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
         names = tuple(value or ())
     else:
         if not Path(value).is_file():
-            raise ConfigError(
-                f"data.classes is {value!r}: no such file. Give names, or a text file with one a line."
-            )
+            raise ConfigError(f"data.classes is {value!r}: no such file. Give names, or a text file with one a line.")
         lines = Path(value).read_text(encoding="utf-8").splitlines()
         names = tuple(line.strip() for line in lines if line.strip())
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -218,9 +212,7 @@ def _find_pairs(
     if masks is not None:
         missing = [stem for stem in stems if stem not in masks]
         if missing:
-            listed = ", ".join(images[stem] for stem in missing[:_SHOWN]) + (
-                ", ..." if len(missing) > _SHOWN else ""
-            )
+            listed = ", ".join(images[stem] for stem in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
             raise DataError(
                 f"{len(missing)} of {len(stems)} images in {image_dir} have no mask in {label_dir}: "
                 f"{listed}. A mask has the image's name and ends in {' or '.join(label_suffix)} "
@@ -262,9 +254,7 @@ def _scan(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
             path = Path(base, name).relative_to(folder).as_posix()
             stem = path[: len(path) - len(suffix)]
             if stem in found:
-                raise DataError(
-                    f"{folder} has both {found[stem]} and {path}: remove one, or narrow the suffixes."
-                )
+                raise DataError(f"{folder} has both {found[stem]} and {path}: remove one, or narrow the suffixes.")
             found[stem] = path
     return found
 
@@ -281,9 +271,7 @@ def _read_split(
     name = split_file.format(split=split)
     path = next((place for place in (root / name, Path(name)) if place.is_file()), None)
     if path is None:
-        raise DataError(
-            f"data.{part}.split_file is {split_file!r}: no such file in {root} or the current folder."
-        )
+        raise DataError(f"data.{part}.split_file is {split_file!r}: no such file in {root} or the current folder.")
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if line]
     if not lines:

@@ -33,14 +33,10 @@ OUT = Path(__file__).parent / "fixtures" / "transforms.npz"
 def picture(height, width, seed):
     """A picture with edges, gradients and some noise (RGB), and a label of blocks."""
     rng = np.random.default_rng(seed)
-    image = cv2.resize(
-        rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC
-    )
+    image = cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     image[height // 3 : height // 2, :, 1] = 250
     image[::7, ::5] = rng.integers(0, 256, 3)
-    label = cv2.resize(
-        rng.integers(0, 5, (6, 8), dtype=np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
-    )
+    label = cv2.resize(rng.integers(0, 5, (6, 8), dtype=np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     label[: height // 5] = 255
     return image, label
 

@@ -93,9 +93,7 @@ def test_flip_equals_the_reference(reference, rng, direction):
     assert_equals(reference, f"flip_{direction}", flip(given(reference), rng))
 
 
-@pytest.mark.parametrize(
-    ("case", "fields"), [("size", {"size": (48, 64)}), ("divisor", {"size_divisor": 16})]
-)
+@pytest.mark.parametrize(("case", "fields"), [("size", {"size": (48, 64)}), ("divisor", {"size_divisor": 16})])
 def test_pad_equals_the_reference(reference, rng, case, fields):
     pad = Pad(pad_val=(106, 103, 99), **fields)
     assert_equals(reference, f"pad_{case}", pad(given(reference), rng))
@@ -108,9 +106,7 @@ def test_distortion_equals_the_reference(reference, seed):
     assert_equals(reference, f"distortion_{seed}", PhotoMetricDistortion().apply(given(reference), params))
 
 
-@pytest.mark.parametrize(
-    "case", ["jpeg", "jpeg_turned", "png", "png_grey", "png_palette", "png_alpha", "tiff", "bmp"]
-)
+@pytest.mark.parametrize("case", ["jpeg", "jpeg_turned", "png", "png_grey", "png_palette", "png_alpha", "tiff", "bmp"])
 def test_decoding_equals_the_reference(reference, case):
     image = decode_image(reference[f"{case}.file"].tobytes(), case)
     wanted = reference[f"{case}.decoded"]

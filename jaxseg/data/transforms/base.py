@@ -101,9 +101,7 @@ def build_transform(config: Mapping[str, Any] | Transform, registry: Mapping[str
     required = [
         field.name
         for field in dataclasses.fields(kind)
-        if field.init
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     missing = [name for name in required if name not in fields]
     if missing:
@@ -141,7 +139,6 @@ def colour_tuple(owner: Any, name: str, value: float | Sequence[float]) -> tuple
     values = tuple(value) if isinstance(value, Sequence | np.ndarray) else (value,)
     if not values or not all(0 <= item <= 255 for item in values):
         raise ConfigError(
-            f"{type(owner).__name__}.{name} is {value!r}; it must be a number in 0..255, or one for each "
-            "channel."
+            f"{type(owner).__name__}.{name} is {value!r}; it must be a number in 0..255, or one for each channel."
         )
     return tuple(round(float(item)) for item in values)

@@ -41,9 +41,7 @@ class RandomFlip(RandomTransform):
         directions = (self.direction,) if isinstance(self.direction, str) else tuple(self.direction)
         for direction in directions:
             if direction not in _FLIP_AXES:
-                raise ConfigError(
-                    f"RandomFlip.direction is {direction!r}. {did_you_mean(direction, _FLIP_AXES)}"
-                )
+                raise ConfigError(f"RandomFlip.direction is {direction!r}. {did_you_mean(direction, _FLIP_AXES)}")
         several = isinstance(self.prob, Sequence | np.ndarray)
         prob = tuple(self.prob) if several else (self.prob / max(len(directions), 1),) * len(directions)
         if len(prob) != len(directions) or min(prob, default=-1) < 0 or sum(prob) > 1 + 1e-9:
@@ -99,9 +97,7 @@ class RandomCrop(RandomTransform):
     def __post_init__(self) -> None:
         set_fields(self, crop_size=whole_pair(self, "crop_size", self.crop_size, "(height, width)"))
         if not 0 < self.cat_max_ratio <= 1:
-            raise ConfigError(
-                f"RandomCrop.cat_max_ratio is {self.cat_max_ratio!r}; it must be above 0, at most 1."
-            )
+            raise ConfigError(f"RandomCrop.cat_max_ratio is {self.cat_max_ratio!r}; it must be above 0, at most 1.")
 
     def draw(self, record: Record, rng: np.random.Generator) -> Window:
         """The window to cut out."""
@@ -169,8 +165,7 @@ class Pad(Transform):
     def __post_init__(self) -> None:
         if (self.size is None) == (self.size_divisor is None):
             raise ConfigError(
-                f"Pad needs either size or size_divisor; got size={self.size!r}, "
-                f"size_divisor={self.size_divisor!r}."
+                f"Pad needs either size or size_divisor; got size={self.size!r}, size_divisor={self.size_divisor!r}."
             )
         if self.size is not None:
             set_fields(self, size=whole_pair(self, "size", self.size, "(height, width)"))

@@ -207,9 +207,7 @@ class LoadAnnotations(Transform):
         expected = meta.get("original_size")
         if expected is not None and mask.shape != tuple(expected):
             raise DataError(_size_message(path, mask.shape, meta))
-        reduce = (
-            meta.get("reduce_zero_label", False) if self.reduce_zero_label is None else self.reduce_zero_label
-        )
+        reduce = meta.get("reduce_zero_label", False) if self.reduce_zero_label is None else self.reduce_zero_label
         return {**record, "label": to_classes(mask, path, {**meta, "reduce_zero_label": reduce})}
 
 
@@ -217,8 +215,7 @@ def _size_message(path: str, found: tuple[int, ...], meta: Mapping[str, Any]) ->
     height, width = meta["original_size"]
     turned = found == (width, height)
     hint = (
-        "One of them is turned by 90 degrees, perhaps by the photo's EXIF orientation (see "
-        "LoadImage.color_type)."
+        "One of them is turned by 90 degrees, perhaps by the photo's EXIF orientation (see LoadImage.color_type)."
         if turned
         else "They must be equal: is it the mask of another image, or has one of them been resized?"
     )
@@ -268,11 +265,9 @@ def _range_message(path: str, bad: np.ndarray, meta: Mapping[str, Any]) -> str:
     classes, ignore = meta.get("num_classes"), meta.get("ignore_index", 255)
     shown = ", ".join(str(int(value)) for value in bad[:8]) + (", ..." if len(bad) > 8 else "")
     reduce = meta.get("reduce_zero_label")
-    allowed = (
-        f"1..{classes} (0 is ignored, reduce_zero_label is on)" if reduce else f"0..{(classes or 0) - 1}"
-    )
+    allowed = f"1..{classes} (0 is ignored, reduce_zero_label is on)" if reduce else f"0..{(classes or 0) - 1}"
     if not reduce and classes == 2 and set(bad.tolist()) <= {254, 255}:
-        hint = "A mask of 0 and 255 needs label_map {255: 1} (and an ignore_index other than 255)."
+        hint = "A mask of 0 and 255 needs label_map {255: 1}."
     elif not reduce and set(bad.tolist()) == {classes}:
         hint = (
             f"If classes count from 1 and 0 means nothing, set reduce_zero_label; if {classes} means "

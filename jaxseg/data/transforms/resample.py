@@ -23,9 +23,7 @@ class Window(NamedTuple):
 
     def clipped(self, size: Size) -> "Window":
         """The part of the window that lies inside an image of `size`."""
-        return Window(
-            self.top, self.left, min(self.height, size[0] - self.top), min(self.width, size[1] - self.left)
-        )
+        return Window(self.top, self.left, min(self.height, size[0] - self.top), min(self.width, size[1] - self.left))
 
     def of(self, array: np.ndarray) -> np.ndarray:
         """The window's pixels; smaller than the window where it reaches over the edge."""
@@ -42,9 +40,7 @@ def resize_label(label: np.ndarray, size: Size) -> np.ndarray:
     return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
 
 
-def resize_image_window(
-    image: UInt8[np.ndarray, "h w c"], size: Size, window: Window
-) -> UInt8[np.ndarray, "h2 w2 c"]:
+def resize_image_window(image: UInt8[np.ndarray, "h w c"], size: Size, window: Window) -> UInt8[np.ndarray, "h2 w2 c"]:
     """`resize_image(image, size)` cut to `window`, bit for bit, without computing the rest.
 
     For small windows of large results the sum is done here, in OpenCV's own fixed-point arithmetic (11-bit
@@ -150,6 +146,4 @@ def _arithmetic_agrees() -> bool:
     image = np.random.default_rng(0).integers(0, 256, (40, 37, 3), dtype=np.uint8)
     sizes = ((97, 80), (31, 55), (80, 74), (40, 37))
     whole = [(size, Window(0, 0, *size)) for size in sizes]
-    return all(
-        np.array_equal(_bilinear_window(image, size, w), resize_image(image, size)) for size, w in whole
-    )
+    return all(np.array_equal(_bilinear_window(image, size, w), resize_image(image, size)) for size, w in whole)

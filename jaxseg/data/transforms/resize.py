@@ -89,9 +89,7 @@ class Resize(Transform):
 def _resize(record: Record, size: Size) -> Record:
     if min(size) < 1:
         name = record.get("meta", {}).get("image_path", "an image")
-        raise ConfigError(
-            f"Resizing {name} of {record['image'].shape[:2]} (h, w) to {size} leaves nothing of it."
-        )
+        raise ConfigError(f"Resizing {name} of {record['image'].shape[:2]} (h, w) to {size} leaves nothing of it.")
     return map_arrays(record, lambda x: resize_image(x, size), lambda x: resize_label(x, size))
 
 
@@ -122,8 +120,7 @@ class RandomResize(RandomTransform):
         ratio = tuple(self.ratio_range or ())
         if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
             raise ConfigError(
-                f"RandomResize.ratio_range is {self.ratio_range!r}; it must be (smallest, largest), both "
-                "positive."
+                f"RandomResize.ratio_range is {self.ratio_range!r}; it must be (smallest, largest), both positive."
             )
         set_fields(self, ratio_range=ratio)
 
