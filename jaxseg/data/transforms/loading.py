@@ -96,7 +96,7 @@ def image_size(path: str) -> tuple[int, int]:
         with Image.open(path) as image:
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) >= 5
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         content = read_bytes(path)
         if isinstance(error, UnidentifiedImageError):  # a format that OpenCV alone may know
             return decode_image(content, path).shape[:2]
