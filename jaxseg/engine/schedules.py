@@ -82,8 +82,12 @@ class Schedule(NamedTuple):
     scale: Float[np.ndarray, " steps"]
     shift: Float[np.ndarray, " steps"]
 
-    def __call__(self, step: Int[Array, ""] | int, base_rate: float = 1.0) -> Float[Array, ""]:
-        """The rate at a step; beyond the last step, that of the last."""
+    def rate(self, step: int, base_rate: float) -> float:
+        """The rate at a step, on the host."""
+        return float(self.scale[step] * base_rate + self.shift[step])
+
+    def __call__(self, step: Int[Array, ""], base_rate: float) -> Float[Array, ""]:
+        """The rate at a step, under `jit`; beyond the last step, that of the last."""
         scale, shift = (jnp.asarray(table, float) for table in self)
         return jnp.take(scale, step, mode="clip") * base_rate + jnp.take(shift, step, mode="clip")
 

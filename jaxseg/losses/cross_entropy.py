@@ -81,11 +81,9 @@ def _softmax(logits, labels, valid, class_weight, avg_non_ignore) -> tuple[Array
 
 
 def _sigmoid(logits, labels, valid, class_weight, avg_non_ignore) -> tuple[Array, Array | None]:
-    if logits.shape[-1] == 1:
-        target = labels[..., None]
-    else:
-        target = labels[..., None] == jnp.arange(logits.shape[-1])
-    target = jnp.where(valid[..., None], target, 0).astype(logits.dtype)
+    one_logit = logits.shape[-1] == 1
+    target = labels[..., None] == (1 if one_logit else jnp.arange(logits.shape[-1]))
+    target = (target & valid[..., None]).astype(logits.dtype)
     positive = 1.0 if class_weight is None else class_weight
     loss = positive * target * jax.nn.softplus(-logits) + (1 - target) * jax.nn.softplus(logits)
     loss = jnp.where(valid[..., None], loss, 0)

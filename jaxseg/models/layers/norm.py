@@ -78,7 +78,7 @@ class GroupNorm(nn.Module):
         return y.astype(x.dtype)
 
 
-# The reference's type -> (class, prefix of the attribute's name, so that parameters are named as it names them).
+# The reference's type -> (class, prefix of its attributes' names, which name the parameters).
 NORMS: dict[str, tuple[type[nn.Module], str]] = {
     "BN": (BatchNorm, "bn"),
     "BN2d": (BatchNorm, "bn"),

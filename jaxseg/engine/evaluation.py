@@ -1,0 +1,99 @@
+"""Evaluation: one pass over a source, with all that is counted kept on the devices."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from jaxseg.data import Source, eval_batches
+from jaxseg.engine.mesh import by_batch, replicated, to_devices, to_hosts
+from jaxseg.inference import make_predict
+from jaxseg.metrics import ConfusionMatrix, count_pixels, mean_iou, summary
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        metrics: Scores in percent, see `jaxseg.metrics.summary`.
+        confusion: Pixels by true (rows) and predicted class.
+        image_scores: Mean IoU, 0 to 1, of every image of the source; NaN where nothing counts.
+    """
+
+    metrics: dict[str, Any]
+    confusion: Int[np.ndarray, "c c"]
+    image_scores: Float[np.ndarray, " n"]
+
+
+class Evaluator:
+    """Evaluates variables on a source; compiles once for each size of image and label.
+
+    Args:
+        model: The segmentor.
+        preprocess: `mean` and `std`, in the units of the images.
+        source: What to evaluate on.
+        transform: The transforms of its records.
+        batch_size: Images of a batch over all devices; made a multiple of their number.
+        mesh: The devices.
+        read_threads: Threads that decode and transform.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocess: Mapping[str, Sequence[float]],
+        source: Source,
+        transform: Callable,
+        batch_size: int,
+        mesh: Mesh,
+        read_threads: int = 2,
+    ):
+        self.model, self.preprocess, self.source, self.transform = model, preprocess, source, transform
+        devices = mesh.shape["data"]
+        self.batch_size = -(-batch_size // devices) * devices
+        self.mesh, self.read_threads = mesh, read_threads
+        self._step = jax.jit(self._count, out_shardings=(replicated(mesh), by_batch(mesh)))
+
+    def __call__(self, variables: Mapping[str, Any], on_batch: Callable[[int], None] = lambda done: None) -> Evaluation:
+        """Evaluates; `on_batch` is told after each batch how many images are done.
+
+        Raises:
+            DataError: A file can't be used.
+        """
+        num_classes = len(self.source.classes)
+        matrix = jax.device_put(ConfusionMatrix.empty(num_classes), replicated(self.mesh))
+        image_scores = np.full(len(self.source), np.nan)
+        done = 0
+        for batch in self._batches():
+            matrix, scores = self._step(variables, matrix, to_devices(batch, self.mesh))
+            index, scores = to_hosts((self._gather(batch["index"]), scores))
+            image_scores[index[index >= 0]] = scores[index >= 0]
+            done += int((index >= 0).sum())
+            on_batch(done)
+        confusion = to_hosts(matrix).to_numpy()
+        return Evaluation(summary(confusion, self.source.classes), confusion, image_scores)
+
+    def _batches(self):
+        return eval_batches(
+            self.source,
+            self.transform,
+            batch_size=self.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            read_threads=self.read_threads,
+        )
+
+    def _gather(self, index: np.ndarray) -> Array:
+        return jax.make_array_from_process_local_data(by_batch(self.mesh), index)
+
+    def _count(
+        self, variables: Mapping[str, Any], matrix: ConfusionMatrix, batch: Mapping[str, Array]
+    ) -> tuple[ConfusionMatrix, Float[Array, " b"]]:
+        predict = make_predict(self.model, self.preprocess, size=batch["label"].shape[1:3])
+        predictions, _ = predict(variables, batch["image"])
+        counts = count_pixels(predictions, batch["label"], len(self.source.classes))
+        return matrix.add(counts.sum(0)), mean_iou(counts)

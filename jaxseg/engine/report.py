@@ -1,0 +1,92 @@
+"""The report of a run: what visualize draws, gathered."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxseg import config as run_config
+from jaxseg.engine.evaluation import Evaluation, Evaluator
+from jaxseg.engine.state import parameter_count
+from jaxseg.engine.writer import read_records
+from jaxseg.inference import make_predict
+from jaxseg.visualize.report import Example, write_report
+
+EXAMPLES = 6  # of the best and of the worst images
+
+
+def report_run(
+    folder: Path,
+    config: Mapping[str, Any],
+    evaluator: Evaluator,
+    variables: Mapping[str, Any],
+    evaluation: Evaluation,
+    workdir: Path | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> Path | None:
+    """Writes the report of an evaluation, with the curves of the run if there is one.
+
+    Args:
+        folder: Where the report goes; report.html is in it then.
+        config: The recipe.
+        evaluator: Made the evaluation; its model and source are used for the pictures.
+        variables: What was evaluated.
+        evaluation: The evaluation.
+        workdir: The run folder, whose records are drawn; None: no curves.
+        facts: Lines for the table of facts.
+
+    Returns:
+        The path of report.html; None on processes other than the first.
+    """
+    if jax.process_index() != 0:
+        return None
+    source = evaluator.source
+    device = jax.devices()[0]
+    table = {
+        "Recipe": config["name"],
+        "Data": f"{source.name}, {len(source)} images",
+        "Parameters": f"{parameter_count(variables['params']):,}",
+        "Devices": f"{jax.device_count()} x {device.device_kind}",
+        **(facts or {}),
+    }
+    return write_report(
+        folder,
+        title=config["name"] or "Run",
+        config_text=run_config.to_json(config),
+        records=read_records(workdir) if workdir else [],
+        metrics=evaluation.metrics,
+        confusion=evaluation.confusion,
+        classes=source.classes,
+        palette=source.palette,
+        examples=_examples(evaluator, variables, evaluation.image_scores),
+        ignore_index=source.ignore_index,
+        facts=table,
+    )
+
+
+def _examples(evaluator: Evaluator, variables: Mapping[str, Any], scores: np.ndarray) -> list[Example]:
+    """The images with the lowest and the highest scores, with their predictions."""
+    order = [int(i) for i in np.argsort(scores, kind="stable") if np.isfinite(scores[i])]
+    chosen = sorted({*order[:EXAMPLES], *order[-EXAMPLES:]}, key=order.index)
+    # Local copies, so that process 0 can go on without the others.
+    variables = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), variables)
+    compiled: dict[tuple[int, int], Any] = {}
+    examples = []
+    for index in chosen:
+        record = evaluator.transform(evaluator.source[index], np.random.default_rng(index))
+        truth, image = record["label"], record["image"]
+        if truth.shape not in compiled:
+            compiled[truth.shape] = jax.jit(make_predict(evaluator.model, evaluator.preprocess, truth.shape))
+        labels, _ = compiled[truth.shape](variables, image[None])
+        if image.shape[:2] != truth.shape:
+            image = _fit(image, truth.shape)
+        examples.append(Example(record["meta"]["name"], image, truth, np.asarray(labels[0]), float(scores[index])))
+    return examples
+
+
+def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,234 @@
+"""Inference: whole images, sliding windows, and the Segmenter that users hold."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+from jaxtyping import Array, Float, Int, UInt8
+
+from jaxseg import config as run_config
+from jaxseg.data import build_transforms
+from jaxseg.data.transforms.loading import LoadImage
+from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, best_step, find_steps, read_items
+from jaxseg.engine.step import normalise
+from jaxseg.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from jaxseg.mmseg.convert import variable_shapes
+from jaxseg.models import build_model
+from jaxseg.models.layers.resize import resize
+from jaxseg.visualize.files import write_png
+from jaxseg.visualize.overlay import overlay
+
+
+def encode_decode(
+    model: nn.Module, variables: Mapping[str, Any], images: Float[Array, "b h w c"]
+) -> Float[Array, "b h w classes"]:
+    """Logits of normalised images, at the images' size."""
+    logits = model.apply(variables, images, train=False)["decode"]
+    return resize(logits, images.shape[1:3], align_corners=model.decode_head.align_corners)
+
+
+def segment(
+    model: nn.Module, variables: Mapping[str, Any], images: Float[Array, "b h w c"]
+) -> Float[Array, "b h w classes"]:
+    """Logits of normalised images by the model's `test_cfg`.
+
+    {"mode": "whole"} takes each image as it is. {"mode": "slide", "crop_size": (h, w), "stride": (h, w)} averages
+    the logits of overlapping windows; an image smaller than the window is one window of its own size.
+
+    Raises:
+        ConfigError: The mode is unknown.
+    """
+    mode = model.test_cfg.get("mode", "whole")
+    if mode == "whole":
+        return encode_decode(model, variables, images)
+    if mode != "slide":
+        raise ConfigError(f"model.test_cfg.mode={mode!r} is not known. {did_you_mean(mode, ['whole', 'slide'])}")
+    height, width = images.shape[1:3]
+    rows = _window_starts(height, model.test_cfg["crop_size"][0], model.test_cfg["stride"][0])
+    columns = _window_starts(width, model.test_cfg["crop_size"][1], model.test_cfg["stride"][1])
+    size = [min(length, crop) for length, crop in zip((height, width), model.test_cfg["crop_size"], strict=True)]
+    total = jnp.zeros((*images.shape[:3], model.decode_head.logit_channels), jnp.float32)
+    count = jnp.zeros((1, height, width, 1), jnp.float32)
+    for top in rows:
+        for left in columns:
+            window = (slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
+            total = total.at[window].add(encode_decode(model, variables, images[window]))
+            count = count.at[window].add(1)
+    return total / count
+
+
+def _window_starts(length: int, window: int, stride: int) -> list[int]:
+    """Where windows begin; the last one ends at the border."""
+    count = max(length - window + stride - 1, 0) // stride + 1
+    return sorted({max(min(i * stride + window, length) - window, 0) for i in range(count)})
+
+
+def to_labels(model: nn.Module, logits: Float[Array, "b h w c"]) -> Int[Array, "b h w"]:
+    """The class of every pixel: the largest logit, or a threshold where there is one logit only."""
+    if logits.shape[-1] > 1:
+        return jnp.argmax(logits, axis=-1)
+    threshold = model.decode_head.threshold
+    return (jax.nn.sigmoid(logits[..., 0]) > (0.3 if threshold is None else threshold)).astype(jnp.int32)
+
+
+def make_predict(
+    model: nn.Module, preprocess: Mapping[str, Sequence[float]], size: Sequence[int] | None = None
+) -> Callable[[Mapping[str, Any], Array], tuple[Int[Array, "b h w"], Float[Array, "b h w c"]]]:
+    """Builds `predict(variables, images) -> labels, logits` for images in 0..255, to be jitted.
+
+    Args:
+        model: The segmentor.
+        preprocess: `mean` and `std`, in the units of the images.
+        size: Height and width of the result; None: those of the images.
+    """
+
+    def predict(variables, images):
+        logits = segment(model, variables, normalise(images, preprocess["mean"], preprocess["std"]))
+        if size is not None:
+            logits = resize(logits, size, align_corners=model.decode_head.align_corners)
+        return to_labels(model, logits), logits
+
+    return predict
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationResult:
+    """What was predicted for one image.
+
+    Attributes:
+        label_map: Class index of every pixel, at the size of the image.
+        logits: Scores before softmax (or sigmoid, where there is one channel).
+        image: The image itself, RGB.
+        classes, palette: Names and colours of the classes.
+        name: The image's name, without suffix.
+    """
+
+    label_map: Int[np.ndarray, "h w"]
+    logits: Float[np.ndarray, "h w c"]
+    image: UInt8[np.ndarray, "h w 3"]
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    name: str = "image"
+
+    @functools.cached_property
+    def probabilities(self) -> Float[np.ndarray, "h w classes"]:
+        """Probability of every class, summing to 1 at every pixel."""
+        if self.logits.shape[-1] == 1:
+            positive = 1 / (1 + np.exp(-self.logits))
+            return np.concatenate([1 - positive, positive], axis=-1)
+        shifted = np.exp(self.logits - self.logits.max(-1, keepdims=True))
+        return shifted / shifted.sum(-1, keepdims=True)
+
+    def overlay(self, opacity: float = 0.5) -> UInt8[np.ndarray, "h w 3"]:
+        """The image with the classes' colours over it."""
+        return overlay(self.image, self.label_map, self.palette, opacity)
+
+    def save(self, folder: str | Path) -> tuple[Path, Path]:
+        """Writes `NAME.png`, the label map (class indices), and `NAME_overlay.png`; returns their paths."""
+        folder = Path(folder)
+        dtype = np.uint8 if len(self.classes) <= 256 else np.uint16
+        paths = folder / f"{self.name}.png", folder / f"{self.name}_overlay.png"
+        for path, picture in zip(paths, (self.label_map.astype(dtype), self.overlay()), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(path, picture)
+        return paths
+
+
+class Segmenter:
+    """A trained model, ready to segment images.
+
+    Compiles once for each size of image. Use `jaxseg.load`, which makes one.
+
+    Args:
+        config: The recipe that the model was trained with.
+        variables: {"params": ..., "batch_stats": ...}.
+        step: Training steps behind the variables.
+    """
+
+    def __init__(self, config: Mapping[str, Any], variables: Mapping[str, Any], step: int | None = None):
+        self.config, self.variables, self.step = config, variables, step
+        self.model = build_model(config["model"])
+        self.classes, self.palette = tuple(config["data"]["classes"]), tuple(config["data"]["palette"])
+        configs = [t for t in config["data"]["test"]["transforms"] if t["type"] != "LoadAnnotations"]
+        self._transform = build_transforms(configs)
+        self._compiled: dict[tuple[int, int], Callable] = {}
+
+    def predict(self, images: Any, tta: bool = False) -> "SegmentationResult | list[SegmentationResult]":
+        """Segments images.
+
+        Args:
+            images: A path, a uint8 RGB array [h w 3], a PIL image, or a list of such.
+            tta: Whether to average over flips, too.
+
+        Returns:
+            A result, or a list of them for a list.
+
+        Raises:
+            DataError: A file can't be read, or an array is not an image.
+        """
+        if isinstance(images, list | tuple):
+            return [self.predict(image, tta) for image in images]
+        rng = np.random.default_rng(0)
+        record = LoadImage()(_record(images), rng)
+        original = record["image"]
+        batch = self._transform(record, rng)["image"][None]
+        if tta:
+            batch = np.concatenate([batch, batch[:, :, ::-1]])
+        labels, logits = self._predictor(original.shape[:2])(self.variables, batch)
+        if tta:
+            # The mean of probabilities, as logits again.
+            probabilities = jax.nn.softmax(logits) if logits.shape[-1] > 1 else jax.nn.sigmoid(logits)
+            mean = (probabilities[:1] + probabilities[1:, :, ::-1]) / 2
+            logits = jnp.log(mean) if logits.shape[-1] > 1 else jnp.log(mean) - jnp.log1p(-mean)
+            labels = to_labels(self.model, logits)
+        return SegmentationResult(
+            np.asarray(labels[0]), np.asarray(logits[0]), original, self.classes, self.palette, record["meta"]["name"]
+        )
+
+    def _predictor(self, size: tuple[int, int]) -> Callable:
+        if size not in self._compiled:
+            self._compiled[size] = jax.jit(make_predict(self.model, self.config["preprocess"], size))
+        return self._compiled[size]
+
+
+def load_run(folder: str | Path, step: int | None = None) -> Segmenter:
+    """The Segmenter of a run folder.
+
+    Args:
+        folder: Made by `python -m jaxseg.train`.
+        step: Which checkpoint; None: the best one, or the latest where none was evaluated.
+
+    Raises:
+        ConfigError: It is not a run folder.
+        CheckpointError: There is no such checkpoint, or it is damaged.
+    """
+    config = run_config.load(folder)
+    checkpoints = Path(folder) / CHECKPOINT_FOLDER
+    metric = config["checkpoint"]["metric"]
+    step = best_step(checkpoints, metric) if step is None else step
+    if step not in find_steps(checkpoints):
+        raise CheckpointError(f"{checkpoints} has no step {step}; there are {find_steps(checkpoints)}.")
+    shapes = {"batch_stats": {}, **unflatten_dict(variable_shapes(build_model(config["model"])))}
+    return Segmenter(config, read_items(checkpoints, step, {"variables": shapes})["variables"], step)
+
+
+def _record(image: Any) -> dict[str, Any]:
+    """An image as the transforms take it."""
+    if isinstance(image, str | Path):
+        path = Path(image)
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        return {"meta": {"name": path.stem, "image_path": str(path), "label_path": None}}
+    array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise DataError(
+            f"An image must be a path, a PIL image or a uint8 array [height width 3]; got {array.dtype} {array.shape}"
+        )
+    return {"image": array, "meta": {"name": "image", "image_path": None, "label_path": None}}

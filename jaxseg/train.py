@@ -1,0 +1,216 @@
+"""Trains a recipe: `python -m jaxseg.train --config configs/FILE.py[:RECIPE] --workdir DIR`.
+
+Without --config it trains the demo: a small network on shapes that are drawn on the fly. Any field of the recipe
+can be overridden, as in --config.optimizer.lr=0.02. Started again with the same --workdir, a run that was stopped
+continues where its last checkpoint was, and ends exactly as if it had not been stopped.
+"""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+from ml_collections import ConfigDict
+
+from jaxseg import config as run_config
+from jaxseg.cli import config_flag, main, set_compilation_cache
+from jaxseg.data import build_source, build_transforms, check_source, train_batches
+from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, Checkpointer
+from jaxseg.engine.evaluation import Evaluation, Evaluator
+from jaxseg.engine.mesh import check_batch_size, make_mesh, replicated, to_devices
+from jaxseg.engine.optim import build_optimizer
+from jaxseg.engine.report import report_run
+from jaxseg.engine.schedules import build_schedule
+from jaxseg.engine.state import TrainState, parameter_count
+from jaxseg.engine.step import make_train_step
+from jaxseg.engine.writer import Timer, Writer, duration
+from jaxseg.errors import ConfigError
+from jaxseg.inference import load_run
+from jaxseg.models import build_model
+
+_CONFIG = config_flag("demo.py")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder. Default: runs/NAME, by the recipe's name.")
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[Any] = ()) -> Evaluation:
+    """Trains, evaluates, keeps checkpoints and writes a report.
+
+    Args:
+        config: A recipe.
+        workdir: The run folder: config.json, metrics.jsonl, tensorboard/, checkpoints/, report/. A run that is
+            there already is continued.
+        callbacks: Objects of your own, with any of the methods `on_step(step, state, logs)`,
+            `on_evaluation(step, evaluation)`, `on_checkpoint(step, state)`, `on_end(state, evaluation)`.
+
+    Returns:
+        The last evaluation.
+
+    Raises:
+        JaxsegError: The config, the data or a checkpoint can't be used; before the first step where it can be
+            known by then.
+    """
+    run_config.check(config)
+    config, sources, transforms = prepare_data(config)
+    run_config.check_same_run(config, workdir)
+    mesh = make_mesh()
+    check_batch_size(config.batch_size, mesh)
+    model = build_model(config.model)
+    state, optimizer = initial_state(config, model)
+    for part in ("train", "val"):
+        check_source(sources[part], config.data[part].transforms, limit=config.data.check)
+    workdir.mkdir(parents=True, exist_ok=True)
+    run_config.save(config, workdir)
+
+    state = jax.device_put(state, replicated(mesh))
+    checkpoints = Checkpointer(workdir / CHECKPOINT_FOLDER, **config.checkpoint)
+    state = checkpoints.restore(state, say=print) or state
+    start = int(state.step)
+    writer = Writer(workdir, config.total_steps, start)
+    evaluator = Evaluator(
+        model, config.preprocess, sources["val"], transforms["val"], config.eval_batch_size, mesh,
+        config.data.read_threads,
+    )  # fmt: skip
+    batches = train_batches(
+        sources["train"], transforms["train"], batch_size=config.batch_size, seed=config.seed, start_step=start,
+        process_index=jax.process_index(), process_count=jax.process_count(),
+        num_workers=config.data.num_workers, read_threads=config.data.read_threads,
+    )  # fmt: skip
+    schedule = build_schedule(config.schedule, config.total_steps)
+    timer, began, evaluation = Timer(config.batch_size, config.total_steps), time.time(), None
+    writer.say(describe(config, sources, state, start, workdir))
+
+    with contextlib.closing(checkpoints), contextlib.closing(writer), batches:
+        train_step = None
+        for step in range(start + 1, config.total_steps + 1):
+            batch = to_devices(next(batches), mesh)
+            if train_step is None:
+                train_step = compile_step(config, model, optimizer, state, batch, mesh, writer)
+                timer.reset(start)
+            state, logs = train_step(state, batch)
+            writer.advance(step)
+            notify(callbacks, "on_step", step, state, logs)
+            if every(config.log_every, step, config):
+                log_step(writer, step, {**logs, "lr": schedule.rate(step - 1, config.optimizer.lr)}, timer)
+            if every(config.evaluate_every, step, config):
+                evaluation = evaluate(evaluator, state, step, writer, timer)
+                notify(callbacks, "on_evaluation", step, evaluation)
+            if every(config.evaluate_every, step, config) or every(config.checkpoint_every, step, config):
+                scored = every(config.evaluate_every, step, config)
+                checkpoints.save(state, evaluation.metrics if scored else None)
+                notify(callbacks, "on_checkpoint", step, state)
+        if evaluation is None:  # the run had ended already
+            evaluation = evaluate(evaluator, state, start, writer, timer, write=False)
+        facts = {"Steps": f"{int(state.step):,}", "Time since the last start": duration(time.time() - began)}
+        report = report_run(
+            workdir / "report", config, evaluator, state.variables, evaluation, workdir=workdir, facts=facts
+        )
+        writer.say(f"report: {report}")
+        notify(callbacks, "on_end", state, evaluation)
+    return evaluation
+
+
+def prepare_data(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any], dict[str, Any]]:
+    """Sources and transforms of both parts, and the config with the class names and colours filled in."""
+    sources = {part: build_source(config.data, part) for part in ("train", "val")}
+    transforms = {part: build_transforms(config.data[part].transforms) for part in sources}
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.classes, config.data.palette = sources["train"].classes, sources["train"].palette
+    classes = len(sources["train"].classes)
+    for name in ("decode_head", "auxiliary_head"):
+        heads = config.model.get(name) or ()
+        for head in heads if isinstance(heads, tuple | list) else [heads]:
+            if head["num_classes"] != classes:
+                raise ConfigError(
+                    f"model.{name}.num_classes is {head['num_classes']}, but {sources['train'].name} has {classes} "
+                    f"classes: set --config.model.{name}.num_classes={classes}"
+                )
+    return config.lock(), sources, transforms
+
+
+def initial_state(config: ConfigDict, model: Any) -> tuple[TrainState, Any]:
+    """The state at step 0, of the seed or of `config.init_from`, and the optimizer."""
+    channels = len(config.preprocess.mean)
+    images = jnp.zeros((1, 64, 64, channels))
+    variables = jax.jit(lambda key: model.init(key, images))(jax.random.key(config.seed))
+    variables = {"batch_stats": {}, **variables}
+    if config.init_from:
+        variables = load_run(config.init_from).variables
+    optimizer = build_optimizer(config, variables["params"])
+    opt_state = jax.jit(optimizer.init)(variables["params"])
+    return TrainState(jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], opt_state), optimizer
+
+
+def compile_step(config, model, optimizer, state, batch, mesh, writer) -> Any:
+    """The train step, compiled for the shapes at hand."""
+    writer.advance(int(state.step), "compiling")
+    began = time.time()
+    step = make_train_step(model, optimizer, config.preprocess, config.seed)
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh)).lower(state, batch).compile()
+    writer.say(f"compiled the train step in {duration(time.time() - began)}")
+    return compiled
+
+
+def every(steps: int, step: int, config: ConfigDict) -> bool:
+    """Whether it is time: every so many steps, and at the last."""
+    return step % steps == 0 or step == config.total_steps
+
+
+def log_step(writer: Writer, step: int, logs: dict[str, Any], timer: Timer) -> None:
+    """Writes the logs of a step, and how fast the steps since the last log were."""
+    values = {name: float(value) for name, value in logs.items()} | timer.lap(step)
+    writer.write(step, "train", values)
+    writer.say(
+        f"step {step}/{writer.total_steps}  loss {values['loss']:.4f}  acc {values['decode.acc_seg']:.1f}  "
+        f"lr {values['lr']:.2e}  {values['seconds_per_step']:.3f} s/step  "
+        f"{values['images_per_second']:.1f} img/s  eta {duration(values['eta_seconds'])}"
+    )
+
+
+def evaluate(
+    evaluator: Evaluator, state: TrainState, step: int, writer: Writer, timer: Timer, write=True
+) -> Evaluation:
+    """Evaluates and writes the scores."""
+    evaluation = evaluator(state.variables, lambda done: writer.advance(step, f"evaluating {done}"))
+    if write:
+        writer.write(step, "val", evaluation.metrics)
+    scores = "  ".join(f"{name} {evaluation.metrics[name] or 0:.2f}" for name in ("mIoU", "mAcc", "aAcc"))
+    writer.say(f"step {step}/{writer.total_steps}  {evaluator.source.name}: {scores}")
+    timer.reset(step)
+    return evaluation
+
+
+def describe(config: ConfigDict, sources: dict[str, Any], state: TrainState, start: int, workdir: Path) -> str:
+    """What is about to happen, in three lines."""
+    device = jax.devices()[0]
+    counts = ", ".join(f"{len(source)} {part}" for part, source in sources.items())
+    lines = [
+        f"{config.name}: {config.model.backbone.type} + {config.model.decode_head.type}, "
+        f"{parameter_count(state.params):,} parameters; {config.data.dataset}: {counts} images, "
+        f"{len(sources['train'].classes)} classes",
+        f"{jax.device_count()} x {device.device_kind}; batch {config.batch_size} over all devices",
+        f"run folder {workdir}" + (f", continued from step {start}" if start else ""),
+    ]
+    return "\n".join(lines)
+
+
+def notify(callbacks: Sequence[Any], event: str, *args: Any) -> None:
+    """Calls a method of every callback that has it."""
+    for callback in callbacks:
+        getattr(callback, event, lambda *_: None)(*args)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parses nothing more, and trains."""
+    config = _CONFIG.value
+    set_compilation_cache(config.compilation_cache)
+    workdir = Path(_WORKDIR.value or f"runs/{config.name}")
+    train_and_evaluate(config, workdir)
+
+
+if __name__ == "__main__":
+    main(run, __doc__)
