@@ -22,6 +22,7 @@ from jaxseg.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from jaxseg.mmseg.convert import variable_shapes
 from jaxseg.models import build_model
 from jaxseg.models.layers.resize import resize
+from jaxseg.models.registry import Config
 from jaxseg.visualize.files import write_png
 from jaxseg.visualize.overlay import overlay
 
@@ -79,7 +80,7 @@ def to_labels(model: nn.Module, logits: Float[Array, "b h w c"]) -> Int[Array, "
 
 
 def make_predict(
-    model: nn.Module, preprocess: Mapping[str, Sequence[float]], size: Sequence[int] | None = None
+    model: nn.Module, preprocess: Config, size: Sequence[int] | None = None
 ) -> Callable[[Mapping[str, Any], Array], tuple[Int[Array, "b h w"], Float[Array, "b h w c"]]]:
     """Builds `predict(variables, images) -> labels, logits` for images in 0..255, to be jitted.
 
@@ -152,7 +153,7 @@ class Segmenter:
         step: Training steps behind the variables.
     """
 
-    def __init__(self, config: Mapping[str, Any], variables: Mapping[str, Any], step: int | None = None):
+    def __init__(self, config: Config, variables: Mapping[str, Any], step: int | None = None):
         self.config, self.variables, self.step = config, variables, step
         self.model = build_model(config["model"])
         self.classes, self.palette = tuple(config["data"]["classes"]), tuple(config["data"]["palette"])

@@ -1,6 +1,6 @@
 """Evaluation: one pass over a source, with all that is counted kept on the devices."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,6 +13,7 @@ from jaxseg.data import Source, eval_batches
 from jaxseg.engine.mesh import by_batch, replicated, to_devices, to_hosts
 from jaxseg.inference import make_predict
 from jaxseg.metrics import ConfusionMatrix, count_pixels, mean_iou, summary
+from jaxseg.models.registry import Config
 
 
 class Evaluation(NamedTuple):
@@ -45,7 +46,7 @@ class Evaluator:
     def __init__(
         self,
         model: nn.Module,
-        preprocess: Mapping[str, Sequence[float]],
+        preprocess: Config,
         source: Source,
         transform: Callable,
         batch_size: int,

@@ -12,7 +12,7 @@ from jaxseg.engine.schedules import Schedule, build_schedule
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.mmseg.convert import reference_name
 from jaxseg.models import build_model
-from jaxseg.models.registry import plain
+from jaxseg.models.registry import Config, plain
 
 # Fields of each optimizer and their defaults; what comes after the rate's sign is PyTorch's meaning of them.
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ class ParameterSettings(NamedTuple):
     trained: bool = True
 
 
-def build_optimizer(config: Mapping[str, Any], params: Any) -> optax.GradientTransformation:
+def build_optimizer(config: Config, params: Any) -> optax.GradientTransformation:
     """Builds the optimizer of a recipe.
 
     Args:
@@ -80,7 +80,7 @@ def build_optimizer(config: Mapping[str, Any], params: Any) -> optax.GradientTra
     return optax.chain(*chain)
 
 
-def parameter_settings(config: Mapping[str, Any], params: Any) -> Any:
+def parameter_settings(config: Config, params: Any) -> Any:
     """Settings of every parameter: a tree like `params` of ParameterSettings.
 
     `optimizer.paramwise_cfg` may hold `custom_keys` ({part of a name: {"lr_mult", "decay_mult"}}, the longest key

@@ -12,6 +12,7 @@ from jaxseg.engine.evaluation import Evaluation, Evaluator
 from jaxseg.engine.state import parameter_count
 from jaxseg.engine.writer import read_records
 from jaxseg.inference import make_predict
+from jaxseg.models.registry import Config
 from jaxseg.visualize.report import Example, write_report
 
 EXAMPLES = 6  # of the best and of the worst images
@@ -19,7 +20,7 @@ EXAMPLES = 6  # of the best and of the worst images
 
 def report_run(
     folder: Path,
-    config: Mapping[str, Any],
+    config: Config,
     evaluator: Evaluator,
     variables: Mapping[str, Any],
     evaluation: Evaluation,

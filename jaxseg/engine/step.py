@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Integer, Num, PRNGKeyArray
 
 from jaxseg.engine.state import TrainState
 from jaxseg.losses import Logs, model_losses
+from jaxseg.models.registry import Config
 
 
 def normalise(images: Num[Array, "b h w c"], mean: Sequence[float], std: Sequence[float]) -> Float[Array, "b h w c"]:
@@ -49,7 +50,7 @@ def compute_losses(
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, preprocess: Mapping[str, Sequence[float]], seed: int
+    model: nn.Module, optimizer: optax.GradientTransformation, preprocess: Config, seed: int
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, Logs]]:
     """Builds `train_step(state, batch) -> state, logs`, to be jitted.
 

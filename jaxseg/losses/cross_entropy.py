@@ -70,7 +70,7 @@ def cross_entropy_loss(
     return total / loss.size if factor is None else total / (factor + EPS)
 
 
-def _softmax(logits, labels, valid, class_weight, avg_non_ignore) -> tuple[Array, Array | float | None]:
+def _softmax(logits, labels, valid, class_weight, avg_non_ignore) -> tuple[Array, Array | int]:
     target = labels[..., None] == jnp.arange(logits.shape[-1])
     picked = jnp.sum(jnp.where(target, logits, 0), axis=-1)
     loss = jnp.where(valid, jax.nn.logsumexp(logits, axis=-1) - picked, 0)

@@ -12,7 +12,7 @@ from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
 from jaxseg.models.heads import fcn, psp, uper
-from jaxseg.models.registry import Registry, build, plain, register
+from jaxseg.models.registry import Config, Registry, build, plain, register
 
 BACKBONES: Registry = {
     "CGNet": cgnet.CGNet,
@@ -33,7 +33,7 @@ SEGMENTORS: Registry = {
 __all__ = ["BACKBONES", "HEADS", "NECKS", "SEGMENTORS", "build_model", "register"]
 
 
-def build_model(config: Mapping[str, Any]) -> nn.Module:
+def build_model(config: Config) -> nn.Module:
     """Builds a segmentor from `config.model`.
 
     Args:

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+from ml_collections import ConfigDict
 
 from jaxseg.errors import ConfigError, did_you_mean
 
 Registry = dict[str, type[nn.Module]]
+# A ConfigDict has a mapping's methods without being a collections.abc.Mapping.
+Config = Mapping[str, Any] | ConfigDict
 
 
 def register(registry: Registry, name: str, module: type[nn.Module]) -> type[nn.Module]:
@@ -22,7 +25,7 @@ def register(registry: Registry, name: str, module: type[nn.Module]) -> type[nn.
     return module
 
 
-def build(registry: Registry, config: Mapping[str, Any], where: str) -> nn.Module:
+def build(registry: Registry, config: Config, where: str) -> nn.Module:
     """Builds the module that `config` describes.
 
     Args:

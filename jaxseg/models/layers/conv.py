@@ -116,11 +116,7 @@ def _depthwise_backward(stride, padding, dilation, residuals, g):
     x, kernel = residuals
     size = kernel.shape[:2]
     padded = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
-    rows = [
-        jnp.sum(window * g, axis=(0, 1, 2), dtype=jnp.float32)
-        for _, window in shifted_windows(padded, size, stride, dilation)
-    ]
-    kernel_gradient = jnp.stack(rows).reshape(kernel.shape).astype(kernel.dtype)
+    kernel_gradient = _depthwise_kernel_gradient(padded, g, size, stride, dilation).astype(kernel.dtype)
 
     # The gradient of the input is the depthwise convolution of the (stride-dilated) output gradient with the
     # flipped kernel; the padding makes it the size of the input.
@@ -137,6 +133,30 @@ def _depthwise_backward(stride, padding, dilation, residuals, g):
 
 
 depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _depthwise_kernel_gradient(padded: Array, g: Array, size: Pair, stride: Pair, dilation: Pair) -> Array:
+    """Sum of window times output gradient, for every offset of the window.
+
+    One output row at a time, so that the row, the rows it sees and the sums stay in the cache.
+    """
+    batch, height, width, channels = g.shape
+    span = (width - 1) * stride[1] + 1
+    offsets = [(i, j) for i in range(size[0]) for j in range(size[1])]
+
+    def add_row(sums, y):
+        row = lax.dynamic_index_in_dim(g, y, 1, keepdims=False)
+        seen = (
+            lax.dynamic_slice(
+                padded, (0, y * stride[0] + i * dilation[0], j * dilation[1], 0), (batch, 1, span, channels)
+            )[:, 0, :: stride[1]]
+            for i, j in offsets
+        )
+        return tuple(total + (window * row).astype(total.dtype) for total, window in zip(sums, seen, strict=True)), None
+
+    zeros = jnp.zeros((batch, width, channels), jnp.promote_types(g.dtype, jnp.float32))
+    sums, _ = lax.scan(add_row, (zeros,) * len(offsets), jnp.arange(height))
+    return jnp.stack([total.sum((0, 1)) for total in sums]).reshape(*size, 1, channels)
 
 
 def shifted_windows(padded: Array, size: Pair, stride: Pair, dilation: Pair = (1, 1)):
