@@ -11,7 +11,7 @@ from jaxseg.models.layers.activation import PReLU
 from jaxseg.models.layers.conv import Conv
 from jaxseg.models.layers.conv_module import ConvModule
 from jaxseg.models.layers.initializers import kaiming_normal
-from jaxseg.models.layers.norm import build_norm
+from jaxseg.models.layers.norm import at_least_float32, build_norm
 from jaxseg.models.layers.pooling import avg_pool
 
 
@@ -24,7 +24,7 @@ class GlobalContext(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Returns the reweighed features."""
         channels = x.shape[-1]
-        gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2)).astype(x.dtype)
+        gate = jnp.mean(x.astype(at_least_float32(x.dtype)), axis=(1, 2)).astype(x.dtype)
         gate = nn.Dense(channels // self.reduction, dtype=x.dtype, kernel_init=kaiming_normal(), name="fc_0")(gate)
         gate = nn.Dense(channels, dtype=x.dtype, kernel_init=kaiming_normal(), name="fc_2")(jax.nn.relu(gate))
         return x * jax.nn.sigmoid(gate)[:, None, None]

@@ -1,0 +1,116 @@
+"""Figures of the reference: where they are, and the weights and models that they were computed with."""
+
+import contextlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxseg.configs import cgnet, common
+from ml_collections import ConfigDict
+
+from jaxseg.mmseg.convert import reference_name, to_ours
+
+TESTS = Path(__file__).parent
+FIXTURES = TESTS / "fixtures"
+GOLDEN = TESTS / "golden"
+
+
+def load_npz(path: Path) -> tuple[Any, Mapping[str, np.ndarray]]:
+    """The description and the arrays of a file of figures."""
+    with np.load(path) as arrays:
+        return json.loads(bytes(arrays["meta"])), {name: arrays[name] for name in arrays if name != "meta"}
+
+
+def load_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def fill(key: str, shape: Sequence[int]) -> np.ndarray:
+    """A weight as a function of its own name and shape, as the reference had it when the figures were computed."""
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    leaf = key.rsplit(".", 1)[-1]
+    if leaf == "running_var":
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    if leaf == "weight" and len(shape) == 1:
+        return rng.uniform(0.8, 1.2, shape).astype(np.float32)
+    if len(shape) >= 2 and (leaf == "weight" or leaf.endswith("_weight")):
+        return rng.normal(0, (2.0 / np.prod(shape[1:])) ** 0.5, shape).astype(np.float32)
+    return rng.normal(0, 0.1, shape).astype(np.float32)
+
+
+def state_dict(keys: Sequence[Sequence]) -> dict[str, np.ndarray]:
+    """The filled state dict of `meta["keys"]`: [name, shape, ...], without the counters of batches."""
+    return {key: fill(key, shape) for key, shape, *_ in keys if not key.endswith("num_batches_tracked")}
+
+
+def filled_variables(module: nn.Module, keys: Sequence[Sequence], *inputs: Any) -> dict[str, Any]:
+    """Filled variables of a part of a model; every key must have its place."""
+    tensors = {key.replace(".", "_"): value for key, value in state_dict(keys).items()}
+    shapes = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), *inputs))
+    variables = {path: to_ours(tensors.pop(reference_name(path[1:]).replace(".", "_")), path) for path in shapes}
+    assert not tensors
+    assert {path: leaf.shape for path, leaf in variables.items()} == {p: leaf.shape for p, leaf in shapes.items()}
+    return unflatten_dict(variables)
+
+
+@contextlib.contextmanager
+def precision(dtype: type) -> Iterator[None]:
+    """Computes in float64 where `dtype` is that; models follow the dtype of their input and variables."""
+    with jax.enable_x64(dtype == np.float64):
+        yield
+
+
+def as_dtype(tree: Any, dtype: type) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), tree)
+
+
+def nhwc(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+
+
+def nchw(array: Any) -> np.ndarray:
+    return np.asarray(array).transpose(0, 3, 1, 2)
+
+
+def _fcn(variant: str) -> dict:
+    decode_head = common.head("FCNHead", 512, 128, 19, num_convs=2, concat_input=True)
+    return common.encoder_decoder(common.resnet(18, 8, variant), decode_head, common.auxiliary_fcn(256, 64, 19))
+
+
+def _pspnet(variant: str) -> dict:
+    decode_head = common.head("PSPHead", 512, 128, 19, pool_scales=(1, 2, 3, 6))
+    return common.encoder_decoder(common.resnet(18, 8, variant), decode_head, common.auxiliary_fcn(256, 64, 19))
+
+
+def _upernet() -> dict:
+    channels = common.resnet_channels(18)
+    decode_head = common.head("UPerHead", channels, 512, 19, in_index=(0, 1, 2, 3), pool_scales=(1, 2, 3, 6))
+    return common.encoder_decoder(common.resnet(18, 32), decode_head, common.auxiliary_fcn(256, 256, 19))
+
+
+def _cgnet() -> dict:
+    weights = (
+        2.5959933, 6.7415504, 3.5354059, 9.8663225, 9.690899, 9.369352, 10.289121, 9.953208, 4.3097677, 9.490387,
+        7.674431, 9.396905, 10.347791, 6.3927646, 10.226669, 10.241062, 10.280587, 10.396974, 10.055647,
+    )  # fmt: skip
+    model = cgnet.cgnet(19)
+    model["decode_head"]["loss_decode"] = common.cross_entropy(class_weight=weights)
+    return model
+
+
+# `config.model` of the recipes whose figures are in golden/.
+STRUCTURES = {
+    "fcn__fcn_r18-d8_4xb2-80k_cityscapes-512x1024": _fcn("ResNetV1c"),
+    "fcn__fcn_r18b-d8_4xb2-80k_cityscapes-512x1024": _fcn("ResNet"),
+    "pspnet__pspnet_r18-d8_4xb2-80k_cityscapes-512x1024": _pspnet("ResNetV1c"),
+    "pspnet__pspnet_r18b-d8_4xb2-80k_cityscapes-512x1024": _pspnet("ResNet"),
+    "upernet__upernet_r18_4xb2-40k_cityscapes-512x1024": _upernet(),
+    "cgnet__cgnet_fcn_4xb4-60k_cityscapes-680x680": _cgnet(),
+}
+STRUCTURES = {name: ConfigDict(model) for name, model in STRUCTURES.items()}
