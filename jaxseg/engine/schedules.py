@@ -6,6 +6,7 @@ may run beside a decay, and a rate outside every piece stays as it was. Because 
 whole curve: rate(step) = a[step] * base_rate + b[step], with one pair of tables for parameters of every base rate.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -125,7 +126,7 @@ def _prepare(piece: Mapping, index: int, total_steps: int):
     end = total_steps if end is None else end
     if not 0 <= begin < end:
         raise ConfigError(f"{where}: begin={begin} must be before end={end}")
-    allowed = set(update.__code__.co_varnames[2 : update.__code__.co_argcount])
+    allowed = list(inspect.signature(update).parameters)[2:]
     for name in fields:
         if name not in allowed:
             raise ConfigError(f"{where}: {kind} has no field {name!r}. {did_you_mean(name, allowed)}")
