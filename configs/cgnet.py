@@ -58,10 +58,6 @@ def cgnet_camvid() -> ConfigDict:
 RECIPES = {"cgnet_camvid": cgnet_camvid}
 
 
-def get_config(arg: str | None = "cgnet_camvid") -> ConfigDict:
-    """The recipe of that name."""
-    if arg not in RECIPES:
-        raise common.no_recipe(arg, RECIPES)
-    config = RECIPES[arg]()
-    config.name = arg
-    return config
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The recipe of that name; by default `cgnet_camvid`."""
+    return common.named(RECIPES, arg or "cgnet_camvid")

@@ -3,7 +3,7 @@
 `base()` has every field of a recipe, with its default. The other functions return parts of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -133,14 +133,14 @@ def resnet_channels(depth: int) -> tuple[int, ...]:
     return tuple((64 if depth < 50 else 256) * 2**i for i in range(4))
 
 
-def head(kind: str, in_channels: Any, channels: int, num_classes: int, **fields: Any) -> dict[str, Any]:
-    """A decode head with the fields that all heads have."""
+def head(kind: str, in_channels: Any, channels: int, num_classes: int | None, **fields: Any) -> dict[str, Any]:
+    """A decode head with the fields that all heads have; `num_classes` None: as many as the data has."""
     return {
         "type": kind,
         "in_channels": in_channels,
         "in_index": 3,
         "channels": channels,
-        "num_classes": num_classes,
+        "num_classes": placeholder(int) if num_classes is None else num_classes,
         "dropout_ratio": 0.1,
         "norm_cfg": dict(BN),
         "align_corners": False,
@@ -150,7 +150,7 @@ def head(kind: str, in_channels: Any, channels: int, num_classes: int, **fields:
     } | fields
 
 
-def auxiliary_fcn(in_channels: int, channels: int, num_classes: int, **fields: Any) -> dict[str, Any]:
+def auxiliary_fcn(in_channels: int, channels: int, num_classes: int | None, **fields: Any) -> dict[str, Any]:
     """The auxiliary head of most recipes: one convolution on the third stage, its loss times 0.4."""
     extra = {"in_index": 2, "num_convs": 1, "concat_input": False, "loss_decode": cross_entropy(0.4)}
     return head("FCNHead", in_channels, channels, num_classes, **(extra | fields))
@@ -180,3 +180,55 @@ def no_recipe(name: str | None, known: Sequence[str]) -> ConfigError:
     if not name:
         return ConfigError("Give the name of a recipe after a colon: --config=FILE.py:NAME. " + did_you_mean("", known))
     return ConfigError(f"There is no recipe {name!r} in this file. {did_you_mean(name, known)}")
+
+
+# Backbone (b: the plain ResNet, otherwise V1c) and thousands of steps of the usual Cityscapes runs.
+CITYSCAPES_RUNS = (
+    ("r18", 80), ("r50", 40), ("r50", 80), ("r101", 40), ("r101", 80), ("r18b", 80), ("r50b", 80), ("r101b", 80),
+)  # fmt: skip
+
+
+def cityscapes_recipes(
+    name: str, model: Callable[..., dict], runs: Sequence[tuple[str, int]] = CITYSCAPES_RUNS
+) -> dict[str, Callable[[], ConfigDict]]:
+    """Recipes on Cityscapes with crops of 512x1024, by name.
+
+    Args:
+        name: Pattern of the names, with {backbone} and {thousands} of steps.
+        model: `model(depth, variant, num_classes)`.
+        runs: Pairs of backbone and thousands of steps.
+    """
+
+    def recipe(backbone: str, thousands: int) -> Callable[[], ConfigDict]:
+        variant = "ResNet" if backbone.endswith("b") else "ResNetV1c"
+        return lambda: cityscapes(model(int(backbone.strip("rb")), variant, 19), thousands)
+
+    return {name.format(backbone=run[0], thousands=run[1]): recipe(*run) for run in runs}
+
+
+def cityscapes(model: Mapping[str, Any], thousands: int) -> ConfigDict:
+    """A model on Cityscapes: crops of 512x1024, SGD, polynomial decay; two images on each of four devices."""
+    config = base()
+    config.total_steps = 1000 * thousands
+    config.evaluate_every = config.checkpoint_every = config.total_steps // 10
+    config.data = data("Cityscapes", "data/cityscapes")
+    config.data.train.transforms = training_transforms((2048, 1024), (512, 1024), pad_val=IMAGENET["mean"])
+    config.data.val.transforms = config.data.test.transforms = evaluation_transforms((2048, 1024))
+    config.data.test.split = "val"
+    config.model = model
+    config.optimizer = sgd()
+    config.schedule = poly()
+    return config
+
+
+def named(recipes: Mapping[str, Callable[[], ConfigDict]], name: str | None) -> ConfigDict:
+    """The recipe of that name.
+
+    Raises:
+        ConfigError: There is none; lists the nearest.
+    """
+    if name not in recipes:
+        raise no_recipe(name, tuple(recipes))
+    config = recipes[name]()
+    config.name = name
+    return config

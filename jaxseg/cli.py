@@ -18,13 +18,13 @@ def config_flag(default: str) -> flags.FlagHolder:
     return config_flags.DEFINE_config_file("config", str(path), "The recipe: FILE.py or FILE.py:NAME.")
 
 
-def main(run: Callable[[Sequence[str]], None], usage: str) -> None:
+def main(run: Callable[[Sequence[str]], None], usage: str, takes_arguments: bool = False) -> None:
     """Runs a verb: its errors of input end it with their message and exit status 2."""
     app.usage = lambda *args, **kwargs: None
     sys.modules["__main__"].__doc__ = usage
     try:
         argv = _resolve(sys.argv)
-        app.run(lambda rest: _run(run, rest), argv=argv)
+        app.run(lambda rest: _run(run, rest, takes_arguments), argv=argv)
     except JaxsegError as error:
         _fail(error)
 
@@ -39,8 +39,8 @@ def set_compilation_cache(folder: str) -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _run(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
-    if len(argv) > 1:
+def _run(run: Callable[[Sequence[str]], None], argv: Sequence[str], takes_arguments: bool) -> None:
+    if len(argv) > 1 and not takes_arguments:
         print(f"unexpected argument {argv[1]!r}; see --help", file=sys.stderr)
         sys.exit(2)
     if not any(word.startswith(("--verbosity", "-v")) for word in sys.argv):

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,11 +53,25 @@ def load_recipe(name: str) -> ConfigDict:
         ConfigError: No such file, or it has no such recipe.
     """
     path, _, argument = find_recipe(name).partition(":")
-    spec = importlib.util.spec_from_file_location(f"jaxseg_recipe_{Path(path).stem}", path)
+    return ConfigDict(_load_module(Path(path)).get_config(argument or None)).lock()
+
+
+def recipe_names() -> dict[str, str]:
+    """Every shipped recipe: its name -> what `--config` takes."""
+    names = {}
+    for path in sorted(recipe_folder().glob("*.py")):
+        if path.stem in ("__init__", "common"):
+            continue
+        recipes = getattr(_load_module(path), "RECIPES", None)
+        names |= {path.stem: path.name} if recipes is None else {name: f"{path.name}:{name}" for name in recipes}
+    return names
+
+
+def _load_module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"jaxseg_recipe_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    return ConfigDict(module.get_config(argument or None)).lock()
+    return module
 
 
 def check(config: Mapping[str, Any]) -> None:

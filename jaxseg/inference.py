@@ -21,6 +21,7 @@ from jaxseg.engine.step import normalise
 from jaxseg.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from jaxseg.mmseg.convert import variable_shapes
 from jaxseg.models import build_model
+from jaxseg.models.layers.platform import jit
 from jaxseg.models.layers.resize import resize
 from jaxseg.models.registry import Config
 from jaxseg.visualize.files import write_png
@@ -195,7 +196,7 @@ class Segmenter:
 
     def _predictor(self, size: tuple[int, int]) -> Callable:
         if size not in self._compiled:
-            self._compiled[size] = jax.jit(make_predict(self.model, self.config["preprocess"], size))
+            self._compiled[size] = jit(make_predict(self.model, self.config["preprocess"], size))
         return self._compiled[size]
 
 

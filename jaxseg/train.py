@@ -31,6 +31,7 @@ from jaxseg.engine.writer import Timer, Writer, duration
 from jaxseg.errors import ConfigError
 from jaxseg.inference import load_run
 from jaxseg.models import build_model
+from jaxseg.models.layers.platform import jit
 
 _CONFIG = config_flag("demo.py")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder. Default: runs/NAME, by the recipe's name.")
@@ -114,21 +115,30 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
 
 
 def prepare_data(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any], dict[str, Any]]:
-    """Sources and transforms of both parts, and the config with the class names and colours filled in."""
+    """Sources and transforms of both parts, and the config with what follows from the data filled in.
+
+    That is the names and colours of the classes, and `num_classes` of the heads that leave it open.
+
+    Raises:
+        ConfigError: A head has another number of classes than the data.
+    """
     sources = {part: build_source(config.data, part) for part in ("train", "val")}
     transforms = {part: build_transforms(config.data[part].transforms) for part in sources}
+    source = sources["train"]
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        config.data.classes, config.data.palette = sources["train"].classes, sources["train"].palette
-    classes = len(sources["train"].classes)
-    for name in ("decode_head", "auxiliary_head"):
-        heads = config.model.get(name) or ()
-        for head in heads if isinstance(heads, tuple | list) else [heads]:
-            if head["num_classes"] != classes:
-                raise ConfigError(
-                    f"model.{name}.num_classes is {head['num_classes']}, but {sources['train'].name} has {classes} "
-                    f"classes: set --config.model.{name}.num_classes={classes}"
-                )
+        config.data.classes, config.data.palette = source.classes, source.palette
+        for name in ("decode_head", "auxiliary_head"):
+            several = isinstance(config.model.get(name), tuple | list)
+            for i, head in enumerate(config.model[name] if several else [config.model.get(name) or {}]):
+                found, where = head.get("num_classes"), f"model.{name}" + (f"[{i}]" if several else "")
+                if head and found is None:
+                    head["num_classes"] = len(source.classes)
+                elif head and found != len(source.classes):
+                    raise ConfigError(
+                        f"{where}.num_classes is {found}, but {source.name} has {len(source.classes)} classes: "
+                        f"set --config.{where}.num_classes={len(source.classes)}"
+                    )
     return config.lock(), sources, transforms
 
 
@@ -150,7 +160,7 @@ def compile_step(config, model, optimizer, state, batch, mesh, writer) -> Any:
     writer.advance(int(state.step), "compiling")
     began = time.time()
     step = make_train_step(model, optimizer, config.preprocess, config.seed)
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh)).lower(state, batch).compile()
+    compiled = jit(step, donate_argnums=0, out_shardings=replicated(mesh)).lower(state, batch).compile()
     writer.say(f"compiled the train step in {duration(time.time() - began)}")
     return compiled
 

@@ -48,6 +48,21 @@ DATASETS: dict[str, DatasetInfo] = {
         image_suffix=(".jpg", ".png"),
         label_map={11: 255},
     ),
+    "Cityscapes": DatasetInfo(
+        classes=(
+            "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
+            "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+        ),
+        palette=(
+            (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
+            (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0),
+            (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+        ),
+        image_dir="leftImg8bit/{split}",
+        label_dir="gtFine/{split}",
+        image_suffix=("_leftImg8bit.png",),
+        label_suffix=("_gtFine_labelTrainIds.png",),
+    ),
     "Demo": DatasetInfo(
         classes=("background", "disk", "box", "triangle", "ring", "cross"),
         palette=(

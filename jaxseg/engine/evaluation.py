@@ -13,6 +13,7 @@ from jaxseg.data import Source, eval_batches
 from jaxseg.engine.mesh import by_batch, replicated, to_devices, to_hosts
 from jaxseg.inference import make_predict
 from jaxseg.metrics import ConfusionMatrix, count_pixels, mean_iou, summary
+from jaxseg.models.layers.platform import jit
 from jaxseg.models.registry import Config
 
 
@@ -57,7 +58,7 @@ class Evaluator:
         devices = mesh.shape["data"]
         self.batch_size = -(-batch_size // devices) * devices
         self.mesh, self.read_threads = mesh, read_threads
-        self._step = jax.jit(self._count, out_shardings=(replicated(mesh), by_batch(mesh)))
+        self._step = jit(self._count, out_shardings=(replicated(mesh), by_batch(mesh)))
 
     def __call__(self, variables: Mapping[str, Any], on_batch: Callable[[int], None] = lambda done: None) -> Evaluation:
         """Evaluates; `on_batch` is told after each batch how many images are done.

@@ -12,6 +12,7 @@ from jaxseg.engine.evaluation import Evaluation, Evaluator
 from jaxseg.engine.state import parameter_count
 from jaxseg.engine.writer import read_records
 from jaxseg.inference import make_predict
+from jaxseg.models.layers.platform import jit
 from jaxseg.models.registry import Config
 from jaxseg.visualize.report import Example, write_report
 
@@ -79,7 +80,7 @@ def _examples(evaluator: Evaluator, variables: Mapping[str, Any], scores: np.nda
         record = evaluator.transform(evaluator.source[index], np.random.default_rng(index))
         truth, image = record["label"], record["image"]
         if truth.shape not in compiled:
-            compiled[truth.shape] = jax.jit(make_predict(evaluator.model, evaluator.preprocess, truth.shape))
+            compiled[truth.shape] = jit(make_predict(evaluator.model, evaluator.preprocess, truth.shape))
         labels, _ = compiled[truth.shape](variables, image[None])
         if image.shape[:2] != truth.shape:
             image = _fit(image, truth.shape)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -76,6 +77,9 @@ def conv2d(
             return pointwise_conv(x, kernel, stride)
         if kernel.shape[2] == 1 and groups == kernel.shape[3] == x.shape[3]:
             return depthwise_conv(x, kernel, stride, padding, dilation)
+        covers = kernel.shape[0] >= stride[0] and kernel.shape[1] >= stride[1]
+        if stride != (1, 1) and groups == 1 and dilation == (1, 1) and covers:
+            return strided_conv(x, kernel, stride, padding)
     return lax_conv(x, kernel, stride, padding, dilation, groups)
 
 
@@ -99,9 +103,60 @@ def pointwise_conv(x: Array, kernel: Array, stride: Pair) -> Array:
     return jnp.einsum("bhwc,co->bhwo", x, kernel[0, 0])
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def strided_conv(x: Array, kernel: Array, stride: Pair, padding: Pair) -> Array:
+    """A strided convolution whose input gradient is made of small dense convolutions.
+
+    XLA computes that gradient by convolving the output gradient with zeros in between, most of which is wasted:
+    every (row, column) residue modulo the stride sees only its own share of the kernel. The kernel must be at
+    least as large as the stride.
+    """
+    return lax_conv(x, kernel, stride, padding, (1, 1))
+
+
+def _strided_forward(x, kernel, stride, padding):
+    return strided_conv(x, kernel, stride, padding), (x, kernel)
+
+
+def _strided_backward(stride, padding, residuals, g):
+    x, kernel = residuals
+    (kernel_gradient,) = jax.vjp(lambda k: lax_conv(x, k, stride, padding, (1, 1)), kernel)[1](g)
+    rows = []
+    for row in range(stride[0]):
+        phases = []
+        for column in range(stride[1]):
+            (y_taps, y_pad), (x_taps, x_pad) = (
+                _phase(residue, x.shape[1 + axis], kernel.shape[axis], stride[axis], padding[axis], g.shape[1 + axis])
+                for axis, residue in enumerate((row, column))
+            )
+            part = kernel[y_taps][:, x_taps].swapaxes(2, 3)
+            padded = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), (*y_pad, 0), (*x_pad, 0), (0, 0, 0)])
+            phases.append(lax_conv(padded, part, (1, 1), (0, 0), (1, 1)))
+        rows.append(jnp.stack(phases, axis=3))
+    batch, height, width = x.shape[0], rows[0].shape[1] * stride[0], rows[0].shape[2] * stride[1]
+    x_gradient = jnp.stack(rows, axis=2).reshape(batch, height, width, x.shape[3])
+    return x_gradient[:, : x.shape[1], : x.shape[2]], kernel_gradient
+
+
+def _phase(residue: int, length: int, size: int, stride: int, padding: int, outputs: int):
+    """Along one axis: the taps that reach input positions of a residue, flipped, and g's padding for them.
+
+    Input s u + r is seen by output u + o - m through tap i0 + s m, with i0 = (r + padding) mod s and
+    o = (r + padding - i0) / s. All residues get ceil(length / s) positions; the surplus is cut off afterwards.
+    """
+    first = (residue + padding) % stride
+    taps = np.arange(first, size, stride)[::-1]
+    low = len(taps) - 1 - (residue + padding - first) // stride
+    return taps, (low, -(-length // stride) + len(taps) - 1 - outputs - low)
+
+
+strided_conv.defvjp(_strided_forward, _strided_backward)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def depthwise_conv(x: Array, kernel: Array, stride: Pair, padding: Pair, dilation: Pair) -> Array:
     """A depthwise convolution as a sum of shifted products: `kernel` is [kh, kw, 1, c]."""
+    x = lax.optimization_barrier(x)
     padded = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
     return sum(
         window * kernel[i, j, 0] for (i, j), window in shifted_windows(padded, kernel.shape[:2], stride, dilation)
@@ -114,6 +169,7 @@ def _depthwise_forward(x, kernel, stride, padding, dilation):
 
 def _depthwise_backward(stride, padding, dilation, residuals, g):
     x, kernel = residuals
+    x, g = lax.optimization_barrier((x, g))
     size = kernel.shape[:2]
     padded = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
     kernel_gradient = _depthwise_kernel_gradient(padded, g, size, stride, dilation).astype(kernel.dtype)

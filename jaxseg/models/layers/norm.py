@@ -18,8 +18,8 @@ def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy 2015) with PyTorch's conventions.
 
-    Statistics are computed in float32 (or more) over the whole batch. Under `jit` with the batch sharded over a mesh that
-    is the *global* batch, so this is what other libraries call synchronised batch normalisation.
+    Statistics are computed in float32 (or more) over the whole batch. Under `jit` with the batch sharded over a
+    mesh that is the *global* batch, so this is what other libraries call synchronised batch normalisation.
 
     Attributes:
         eps: Added to the variance.

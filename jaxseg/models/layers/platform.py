@@ -8,7 +8,9 @@ traced and pick an equal form that is quick there. Programs that are traced on o
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 
@@ -32,3 +34,22 @@ def target_platform(platform: str) -> Iterator[None]:
         yield
     finally:
         _target.reset(token)
+
+
+def jit(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` with the compiler's options that suit the platform."""
+    return jax.jit(function, compiler_options=_cpu_options() if on_cpu() else None, **options)
+
+
+@functools.cache
+def _cpu_options() -> dict[str, str] | None:
+    """XLA's newer CPU library computes convolutions on one thread; its older one uses all cores.
+
+    None where this version of XLA has no such option.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_DOT"}
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
+    except Exception:  # whatever this version of XLA says to an option it does not know
+        return None
+    return options
