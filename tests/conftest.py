@@ -11,7 +11,7 @@ import jaxtyping
 
 # Checks the annotated shapes and types of every call, and of the modules' fields.
 jaxtyping.install_import_hook(
-    ["jaxseg.models", "jaxseg.losses", "jaxseg.metrics", "jaxseg.engine", "jaxseg.inference"], "beartype.beartype"
+    ["jaxseg.models", "jaxseg.losses", "jaxseg.metrics", "jaxseg.engine", "jaxseg.inference"], "typecheck.check"
 )
 
 CACHE = Path(tempfile.gettempdir()) / "jaxseg-tests-xla"

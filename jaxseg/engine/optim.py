@@ -1,6 +1,7 @@
 """Optimizers, built from the config, with settings by parameter."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,17 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "AdamW": {"betas": (0.9, 0.999), "eps": 1e-8},
 }
 COMMON_FIELDS = ("type", "lr", "weight_decay", "paramwise_cfg", "clip_grad")
+CLIP_FIELDS = ("max_norm", "norm_type")
+
+
+RULES = (
+    "custom_keys",
+    "bias_lr_mult",
+    "bias_decay_mult",
+    "norm_decay_mult",
+    "dwconv_decay_mult",
+    "flat_decay_mult",
+)
 
 
 class ParameterSettings(NamedTuple):
@@ -37,15 +49,15 @@ def build_optimizer(config: Config, params: Any) -> optax.GradientTransformation
     Args:
         config: A whole recipe. `config.optimizer` holds `type` (a key of OPTIMIZERS) and its fields, `lr`,
             `weight_decay` (coupled: added to the gradient; in AdamW decoupled), `paramwise_cfg` (see
-            `parameter_settings`) and `clip_grad` ({"max_norm": ...}: of the global norm; or None);
-            `config.schedule` the learning rate's pieces over `config.total_steps`.
+            `parameter_settings`) and `clip_grad` ({"max_norm": ...}: of the global norm, of `norm_type` 1, 2 (the
+            default) or inf; or None); `config.schedule` the learning rate's pieces over `config.total_steps`.
         params: The model's parameters.
 
     Returns:
         An optax transformation whose updates are to be added to the parameters.
 
     Raises:
-        ConfigError: An unknown optimizer or field, or a custom key that matches no parameter.
+        ConfigError: An unknown optimizer, field or rule.
     """
     optimizer = plain(config["optimizer"])
     kind = optimizer.get("type")
@@ -66,9 +78,9 @@ def build_optimizer(config: Config, params: Any) -> optax.GradientTransformation
     else:
         adam = optax.scale_by_adam(*fields["betas"], eps=fields["eps"])
         rule = [decay, adam] if kind == "Adam" else [adam, decay]
-    clip = (optimizer.get("clip_grad") or {}).get("max_norm")
+    clip = optimizer.get("clip_grad")
     chain = [
-        *([optax.clip_by_global_norm(clip)] if clip else []),
+        *([_clip_by_norm(**_check(clip, CLIP_FIELDS, "optimizer.clip_grad"))] if clip else []),
         *rule,
         _scale_by_rate(schedule, jax.tree.map(lambda s: s.lr, settings, is_leaf=_is_settings)),
     ]
@@ -85,22 +97,19 @@ def parameter_settings(config: Config, params: Any) -> Any:
 
     `optimizer.paramwise_cfg` may hold `custom_keys` ({part of a name: {"lr_mult", "decay_mult"}}, the longest key
     that is part of the name wins, and no other rule applies then), `bias_lr_mult` and `bias_decay_mult` (biases
-    of layers that are not norms), `norm_decay_mult` (scale and bias of norms), `dwconv_decay_mult` (depthwise
-    kernels) and `flat_decay_mult` (other one-dimensional parameters). Names are the reference's, such as
-    "backbone.layer1.0.conv1.weight"; "_" may stand for "." and the other way round.
+    of layers that are not norms), `norm_decay_mult` (scale and bias of norms), `dwconv_decay_mult` (kernel and bias
+    of depthwise convolutions) and `flat_decay_mult` (other one-dimensional parameters). Names are the reference's,
+    such as "backbone.layer1.0.conv1.weight"; "_" may stand for "." and the other way round.
 
     Raises:
         ConfigError: An unknown rule.
     """
     optimizer = plain(config["optimizer"])
-    rules = dict(optimizer.get("paramwise_cfg") or {})
-    custom = {_plain_name(key): value for key, value in (rules.pop("custom_keys", None) or {}).items()}
-    allowed = ("bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
-    for name in rules:
-        if name not in allowed:
-            raise ConfigError(
-                f"optimizer.paramwise_cfg has no rule {name!r}. {did_you_mean(name, ['custom_keys', *allowed])}"
-            )
+    rules = dict(_check(optimizer.get("paramwise_cfg") or {}, RULES, "optimizer.paramwise_cfg"))
+    custom = {
+        _plain_name(key): _check(value, ("lr_mult", "decay_mult"), f"optimizer.paramwise_cfg.custom_keys[{key!r}]")
+        for key, value in (rules.pop("custom_keys", None) or {}).items()
+    }
     keys = sorted(sorted(custom), key=len, reverse=True)
     lr, weight_decay = optimizer["lr"], optimizer.get("weight_decay", 0.0)
     frozen = build_model(config["model"]).frozen_parameters()
@@ -113,23 +122,45 @@ def parameter_settings(config: Config, params: Any) -> Any:
         if key is not None:
             lr_mult, decay_mult = custom[key].get("lr_mult", 1.0), custom[key].get("decay_mult", 1.0)
         else:
-            lr_mult, decay_mult = _general_rules(rules, path, leaf, is_norm=(*path[:-1], "scale") in flat)
+            siblings = {other: flat.get((*path[:-1], other)) for other in ("scale", "kernel")}
+            lr_mult, decay_mult = _general_rules(rules, path[-1] == "bias", leaf.ndim, **siblings)
         trained = not "/".join(path).startswith(frozen) if frozen else True
         settings[path] = ParameterSettings(lr * lr_mult, weight_decay * decay_mult, trained)
     return unflatten_dict(settings)
 
 
-def _general_rules(rules: Mapping, path: tuple[str, ...], leaf: Any, is_norm: bool) -> tuple[float, float]:
-    is_bias = path[-1] == "bias"
+def _general_rules(rules: Mapping, is_bias: bool, ndim: int, scale: Any, kernel: Any) -> tuple[float, float]:
+    """Multipliers of a parameter whose layer has that scale (or None) and kernel (or None)."""
+    is_norm = scale is not None
     lr_mult = rules.get("bias_lr_mult", 1.0) if is_bias and not is_norm else 1.0
     if is_norm and "norm_decay_mult" in rules:
         return lr_mult, rules["norm_decay_mult"]
     if is_bias and "bias_decay_mult" in rules:
         return lr_mult, rules["bias_decay_mult"]
-    is_depthwise = path[-1] == "kernel" and leaf.ndim == 4 and leaf.shape[2] == 1
+    is_depthwise = kernel is not None and kernel.ndim == 4 and kernel.shape[2] == 1
     if is_depthwise and "dwconv_decay_mult" in rules:
         return lr_mult, rules["dwconv_decay_mult"]
-    return lr_mult, rules.get("flat_decay_mult", 1.0) if leaf.ndim == 1 else 1.0
+    return lr_mult, rules.get("flat_decay_mult", 1.0) if ndim == 1 else 1.0
+
+
+def _clip_by_norm(max_norm: float, norm_type: float = 2) -> optax.GradientTransformation:
+    """Scales all updates together, so that their norm is at most max_norm; with PyTorch's 1e-6 in the division."""
+    if norm_type not in (1, 2, math.inf, "inf"):
+        raise ConfigError(f"optimizer.clip_grad.norm_type={norm_type!r} is not one of 1, 2, inf")
+
+    def update(updates, state, params=None):
+        factor = jnp.minimum(max_norm / (optax.tree.norm(updates, ord=norm_type) + 1e-6), 1.0)
+        return jax.tree.map(lambda u: u * factor, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _check(fields: Mapping, allowed: Sequence[str], where: str) -> Mapping:
+    """The fields, if all of them are known."""
+    for name in fields:
+        if name not in allowed:
+            raise ConfigError(f"{where} has no field {name!r}. {did_you_mean(name, allowed)}")
+    return fields
 
 
 def _add_weight_decay(decay: Any) -> optax.GradientTransformation:

@@ -1,9 +1,10 @@
 """Learning-rate schedules, by the step.
 
 A schedule is a sequence of pieces, each active from its step `begin` up to (not including) `end`. At every step
-an active piece replaces the rate by a * rate + b, whatever the pieces before it made of the rate; so a warm-up
-may run beside a decay, and a rate outside every piece stays as it was. Because each step is affine, so is the
-whole curve: rate(step) = a[step] * base_rate + b[step], with one pair of tables for parameters of every base rate.
+an active piece replaces the rate by a * rate + b (+ c * base_rate), whatever the pieces before it made of the
+rate; so a warm-up may run beside a decay, and a rate outside every piece stays as it was. Because each step is
+affine, so is the whole curve: rate(step) = a[step] * base_rate + b[step], with one pair of tables for parameters of
+every base rate.
 """
 
 import inspect
@@ -17,7 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxseg.errors import ConfigError, did_you_mean
 
-Affine = tuple[float, float]
+# a, b and, where the base rate itself is added, c.
+Affine = tuple[float, float] | tuple[float, float, float]
 
 
 def _polynomial(t: int, n: int, power: float = 1.0, eta_min: float = 0.0) -> Affine:
@@ -41,11 +43,11 @@ def _constant(t: int, n: int, factor: float = 1 / 3) -> Affine:
 
 
 def _cosine(t: int, n: int, T_max: int | None = None, eta_min: float = 0.0) -> Affine:
-    """Half a cosine from the rate down to eta_min over T_max steps (Loshchilov & Hutter 2017)."""
-    # The next period begins where the cosine's ratio is 0 / 0: climbing again is beyond a single decay.
+    """A cosine from the rate to eta_min over T_max steps (Loshchilov & Hutter 2017), and back over the next."""
     period = n + 1 if T_max is None else T_max
-    if t > period:
-        return 1.0, 0.0
+    if (t - 1 - period) % (2 * period) == 0:  # after the lowest point, where the ratio below is 0 / 0
+        c = (1 - math.cos(math.pi / period)) / 2
+        return 1.0, -eta_min * c, c
     a = (1 + math.cos(math.pi * t / period)) / (1 + math.cos(math.pi * (t - 1) / period))
     return a, eta_min * (1 - a)
 
@@ -109,8 +111,8 @@ def build_schedule(pieces: Sequence[Mapping], total_steps: int) -> Schedule:
     for step in range(total_steps + 1):
         for update, at_first, begin, end, fields in prepared:
             if begin <= step < end and (at_first or step > begin):
-                times, plus = update(step - begin, end - begin - 1, **fields)
-                a, b = times * a, times * b + plus
+                times, plus, *of_base = update(step - begin, end - begin - 1, **fields)
+                a, b = times * a + sum(of_base), times * b + plus
         scale[step], shift[step] = a, b
     return Schedule(scale, shift)
 

@@ -37,7 +37,7 @@ def cross_entropy_loss(
         class_weight: One weight a class.
         reduction: "mean", "sum" or "none".
         avg_non_ignore: Whether the mean is over the pixels that count, instead of over all. With softmax and
-            `class_weight`, the mean is over the class weights of the pixels that count, either way.
+            `class_weight`, it is over the class weights of those pixels; a label that is no class weighs nothing.
 
     Returns:
         A scalar; with "none" the loss of every pixel, [b h w] (of every pixel and class with sigmoid).
@@ -75,8 +75,9 @@ def _softmax(logits, labels, valid, class_weight, avg_non_ignore) -> tuple[Array
     picked = jnp.sum(jnp.where(target, logits, 0), axis=-1)
     loss = jnp.where(valid, jax.nn.logsumexp(logits, axis=-1) - picked, 0)
     if class_weight is not None:
-        pixel_weight = jnp.sum(jnp.where(target & valid[..., None], class_weight, 0), axis=-1)
-        return loss * pixel_weight, jnp.sum(pixel_weight)
+        pixel_weight = jnp.sum(jnp.where(target, class_weight, 0), axis=-1)
+        counted = jnp.where(valid, pixel_weight, 0) if avg_non_ignore else pixel_weight
+        return loss * pixel_weight, jnp.sum(counted)
     return loss, jnp.sum(valid) if avg_non_ignore else labels.size
 
 

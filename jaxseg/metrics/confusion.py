@@ -26,7 +26,7 @@ class ConfusionMatrix:
         zeros = jnp.zeros((num_classes, num_classes), jnp.uint32)
         return cls(zeros, zeros)
 
-    def add(self, counts: Int[Array, "c c"]) -> "ConfusionMatrix":
+    def add(self, counts: Integer[Array, "c c"]) -> "ConfusionMatrix":
         """Adds counts of less than 2^32 pixels."""
         low = self.low + counts.astype(jnp.uint32)
         return ConfusionMatrix(low, self.high + (low < self.low))
@@ -73,7 +73,7 @@ def scores(
     Args:
         counts: Pixels by true (rows) and predicted (columns) class.
         beta: Weight of the recall in the F-score.
-        nan_to_num: What a class without any pixel to judge scores; None: NaN, which the means leave out.
+        nan_to_num: What scores that have no pixel to judge are; None: NaN, which the means leave out.
 
     Returns:
         By class: "IoU", "Acc" (also "Recall"), "Dice", "Precision", "Fscore". Of all pixels: "aAcc". Means over
@@ -94,6 +94,7 @@ def scores(
         overall = intersection.sum() / truth.sum()
     if nan_to_num is not None:
         by_class = {name: np.nan_to_num(value, nan=nan_to_num) for name, value in by_class.items()}
+        overall = np.nan_to_num(overall, nan=nan_to_num)
     means = {f"m{name}": _mean(value) for name, value in by_class.items()}
     return {**by_class, **means, "aAcc": float(overall)}
 

@@ -1,0 +1,155 @@
+"""Optimizers and settings by parameter against the reference."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from reference import FIXTURES, load_json, precision
+
+from jaxseg.engine.optim import build_optimizer, parameter_settings
+from jaxseg.errors import ConfigError
+from jaxseg.mmseg.convert import reference_names, variable_shapes
+from jaxseg.models import build_model
+
+FIGURES = load_json(FIXTURES / "optimizers.json")
+MODEL = {"type": "EncoderDecoder", **FIGURES["models"]["fcn_r18"]}
+
+
+def recipe(optimizer, schedule=(), model=MODEL, total_steps=100):
+    return {"model": model, "optimizer": optimizer, "schedule": schedule, "total_steps": total_steps}
+
+
+def update_id(case):
+    clip = case["clip_grad"]
+    return case["name"] + ("" if clip is None else "-clip-" + "-".join(str(value) for value in clip.values()))
+
+
+@pytest.mark.parametrize("case", FIGURES["updates"], ids=update_id)
+def test_updates_equal_the_reference(case):
+    with precision(np.float64):
+        params = {"layer": {name: jnp.asarray(value) for name, value in FIGURES["start"].items()}}
+        optimizer = build_optimizer(recipe({**case["optimizer"], "clip_grad": case["clip_grad"]}), params)
+        state = optimizer.init(params)
+        update = jax.jit(optimizer.update)
+        for gradients, expected in zip(FIGURES["gradients"], case["params"], strict=True):
+            gradients = {"layer": {name: jnp.asarray(value) for name, value in gradients.items()}}
+            updates, state = update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+            for name, value in expected.items():
+                np.testing.assert_allclose(params["layer"][name], value, rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("case", FIGURES["paramwise"], ids=lambda case: f"{case['model']}-{case['name']}")
+def test_parameter_settings_equal_the_reference(case):
+    model = FIGURES["models"][case["model"]]
+    paths = reference_names(build_model(model), list(case["params"]))
+    params = {path[1:]: leaf for path, leaf in variable_shapes(build_model(model)).items() if path[0] == "params"}
+    assert {path[1:] for path in paths.values()} == set(params)
+    optimizer = {"type": "SGD", "momentum": 0.9, **FIGURES["base"], "paramwise_cfg": case["paramwise_cfg"]}
+    settings = parameter_settings(recipe(optimizer, model=model), unflatten_dict(params))
+    settings = flatten_dict(settings)
+    for name, (lr, weight_decay) in case["params"].items():
+        found = settings[paths[name][1:]]
+        assert (found.lr, found.weight_decay) == pytest.approx((lr, weight_decay), rel=1e-12), name
+        assert found.trained
+
+
+def test_rates_and_decays_reach_the_updates():
+    """A plain SGD step is -rate * (gradient + decay * parameter), with each parameter's own rate and decay."""
+    rules = {"custom_keys": {"decode_head": {"lr_mult": 10.0}}, "norm_decay_mult": 0.0}
+    config = recipe({"type": "SGD", "lr": 0.1, "weight_decay": 0.5, "paramwise_cfg": rules},
+                    [{"type": "PolyLR", "power": 1.0, "eta_min": 0.0}], total_steps=11)  # fmt: skip
+    params = {
+        "backbone": {"conv1": {"kernel": jnp.ones((1, 1, 2, 3))}, "bn1": {"scale": jnp.ones(3), "bias": jnp.ones(3)}},
+        "decode_head": {"conv_seg": {"kernel": jnp.ones((1, 1, 3, 2))}},
+    }
+    optimizer = build_optimizer(config, params)
+    state = optimizer.init(params)
+    gradients = jax.tree.map(jnp.ones_like, params)
+    for rate in (0.1, 0.09, 0.08):
+        updates, state = optimizer.update(gradients, state, params)
+        np.testing.assert_allclose(updates["backbone"]["conv1"]["kernel"], -rate * 1.5, rtol=1e-6)
+        np.testing.assert_allclose(updates["backbone"]["bn1"]["scale"], -rate, rtol=1e-6)
+        np.testing.assert_allclose(updates["backbone"]["bn1"]["bias"], -rate, rtol=1e-6)
+        np.testing.assert_allclose(updates["decode_head"]["conv_seg"]["kernel"], -10 * rate * 1.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "frozen_stages", "frozen"),
+    [
+        ("ResNet", -1, ()),
+        ("ResNet", 0, ("conv1", "bn1")),
+        ("ResNet", 2, ("conv1", "bn1", "layer1", "layer2")),
+        ("ResNetV1c", 1, ("stem", "layer1")),
+    ],
+)
+def test_frozen_stages_are_not_trained(kind, frozen_stages, frozen):
+    model = {**MODEL, "backbone": {**MODEL["backbone"], "type": kind, "frozen_stages": frozen_stages}}
+    shapes = variable_shapes(build_model(model))
+    params = unflatten_dict({path[1:]: leaf for path, leaf in shapes.items() if path[0] == "params"})
+    settings = flatten_dict(parameter_settings(recipe({"type": "SGD", "lr": 0.1}, model=model), params))
+    for path, setting in settings.items():
+        assert setting.trained == (path[0] != "backbone" or path[1].split("_")[0] not in frozen), path
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_what_is_frozen_stays_as_it_is(kind):
+    """Neither the gradient, the weight decay nor the momentum moves it, and clipping does not count it."""
+    model = {**MODEL, "backbone": {**MODEL["backbone"], "frozen_stages": 1}}
+    optimizer = {"type": kind, "lr": 0.1, "weight_decay": 0.1, "clip_grad": {"max_norm": 1.0}}
+    names = ("conv1", "layer1_0", "layer2_0")
+    params = {"backbone": {name: {"kernel": jnp.ones((1, 1, 2, 3))} for name in names}}
+    transformation = build_optimizer(recipe(optimizer, model=model), params)
+
+    def second_updates(scale):
+        scales = {"conv1": scale, "layer1_0": scale, "layer2_0": 1.0}
+        gradients = {"backbone": {name: {"kernel": jnp.full((1, 1, 2, 3), scales[name])} for name in names}}
+        state = transformation.init(params)
+        for _ in range(2):
+            updates, state = transformation.update(gradients, state, params)
+        return {name: np.asarray(updates["backbone"][name]["kernel"]) for name in names}
+
+    updates = second_updates(scale=1000.0)
+    assert (updates["conv1"] == 0).all()
+    assert (updates["layer1_0"] == 0).all()
+    assert (updates["layer2_0"] < 0).all()
+    np.testing.assert_array_equal(updates["layer2_0"], second_updates(scale=0.0)["layer2_0"])
+
+
+def test_depthwise_biases_decay_with_their_kernels():
+    rules = {"dwconv_decay_mult": 0.1, "flat_decay_mult": 0.2}
+    config = recipe({"type": "SGD", "lr": 0.1, "weight_decay": 1.0, "paramwise_cfg": rules})
+    params = {
+        "depthwise": {"kernel": jnp.ones((3, 3, 1, 4)), "bias": jnp.ones(4)},
+        "conv": {"kernel": jnp.ones((3, 3, 4, 4)), "bias": jnp.ones(4)},
+    }
+    decays = jax.tree.map(
+        lambda s: s.weight_decay, parameter_settings(config, params), is_leaf=lambda s: hasattr(s, "lr")
+    )
+    assert decays == {"depthwise": {"kernel": 0.1, "bias": 0.1}, "conv": {"kernel": 1.0, "bias": 0.2}}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({"type": "Adm", "lr": 0.1}, "optimizer.type='Adm' is not known. Did you mean Adam"),
+        ({"type": "SGD", "lr": 0.1, "momentun": 0.9}, "'momentun'.*Did you mean momentum"),
+        ({"type": "Adam", "lr": 0.1, "momentum": 0.9}, "Adam has no field 'momentum'"),
+        (
+            {"type": "SGD", "lr": 0.1, "paramwise_cfg": {"norm_decay": 0.0}},
+            "'norm_decay'.*Did you mean norm_decay_mult",
+        ),
+        ({"type": "SGD", "lr": 0.1, "clip_grad": {"max_nrom": 1.0}}, "clip_grad.*'max_nrom'.*Did you mean max_norm"),
+        (
+            {"type": "SGD", "lr": 0.1, "paramwise_cfg": {"custom_keys": {"head": {"lr_mul": 2.0}}}},
+            "'lr_mul'.*Did you mean lr_mult",
+        ),
+        ({"type": "SGD", "lr": 0.1, "clip_grad": {"max_norm": 1.0, "norm_type": 3}}, "norm_type=3 is not one of"),
+    ],
+)
+def test_errors(optimizer, message):
+    params = {"decode_head": {"conv_seg": {"kernel": jnp.ones((1, 1, 3, 2))}}}
+    with pytest.raises(ConfigError, match=message):
+        build_optimizer(recipe(optimizer), params)

@@ -1,0 +1,65 @@
+"""Schedules against the reference, step by step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import FIXTURES, load_json
+
+from jaxseg.engine.schedules import PIECES, build_schedule
+from jaxseg.errors import ConfigError
+
+FIGURES = load_json(FIXTURES / "schedules.json")
+STEPS = FIGURES["steps"]
+CASES = [case for case in FIGURES["cases"] if all(piece["type"] in PIECES for piece in case["schedulers"])]
+
+
+def test_all_types_have_a_case():
+    assert {piece["type"] for case in CASES for piece in case["schedulers"]} == set(PIECES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_equals_the_reference(case):
+    schedule = build_schedule(case["schedulers"], STEPS)
+    base = FIGURES["base_lr"]
+    for base_rate, expected in ((base, case["lr"]), (10 * base, case["lr_tenfold_group"])):
+        rates = [schedule.rate(step, base_rate) for step in range(STEPS)]
+        np.testing.assert_allclose(rates, expected, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_under_jit(case):
+    schedule = build_schedule(case["schedulers"], STEPS)
+    rates = jax.jit(jax.vmap(lambda step: schedule(step, 0.01)))(jnp.arange(STEPS + 10))
+    np.testing.assert_allclose(rates[:STEPS], case["lr"], rtol=1e-6, atol=1e-10)
+    # A run that is continued beyond its end keeps the last rate.
+    np.testing.assert_array_equal(rates[STEPS:], np.repeat(rates[STEPS], 10))
+
+
+def test_no_pieces():
+    schedule = build_schedule([], 10)
+    assert {schedule.rate(step, 0.3) for step in range(10)} == {0.3}
+
+
+def test_a_piece_without_end_lasts_for_the_run():
+    piece = {"type": "PolyLR", "eta_min": 1e-4, "power": 0.9}
+    whole, stated = build_schedule([piece], 30), build_schedule([{**piece, "begin": 0, "end": 30}], 30)
+    np.testing.assert_array_equal(whole.scale, stated.scale)
+    np.testing.assert_array_equal(whole.shift, stated.shift)
+    assert whole.rate(29, 0.01) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([{"type": "PolyLr"}], r"schedule\[0\].type='PolyLr' is not known. Did you mean PolyLR"),
+        ([{"type": "PolyLR"}, {"type": "PolyLR", "eta_mim": 0.0}], r"schedule\[1\].*'eta_mim'.*Did you mean eta_min"),
+        ([{"begin": 0}], "type=None is not known"),
+        ([{"type": "PolyLR", "begin": 10, "end": 10}], "begin=10 must be before end=10"),
+        ([{"type": "PolyLR", "begin": 20}], "begin=20 must be before end=20"),
+        ([{"type": "PolyLR", "by_epoch": True}], "'by_epoch'"),
+    ],
+)
+def test_errors(pieces, message):
+    with pytest.raises(ConfigError, match=message):
+        build_schedule(pieces, 20)
