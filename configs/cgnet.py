@@ -3,8 +3,9 @@
 python -m jaxseg.train --config=configs/cgnet.py:cgnet_camvid --config.data.root=DIR
 """
 
-from jaxseg.configs import common
 from ml_collections import ConfigDict
+
+from jaxseg.configs import common
 
 CAMVID = {"mean": (105.658, 103.33, 99.625), "std": (1.0, 1.0, 1.0)}
 

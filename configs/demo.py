@@ -3,8 +3,9 @@
 python -m jaxseg.train
 """
 
-from jaxseg.configs import common
 from ml_collections import ConfigDict
+
+from jaxseg.configs import common
 
 NUM_CLASSES = 6
 

@@ -1,7 +1,8 @@
 """FCN (Long et al. 2015) with ResNets: the reference's recipes by their names."""
 
-from jaxseg.configs import common
 from ml_collections import ConfigDict
+
+from jaxseg.configs import common
 
 
 def model(depth: int, variant: str, num_classes: int) -> dict:

@@ -1,11 +1,11 @@
 """Your own folder: a small network that trains on a laptop, for images/{train,val} and annotations/{train,val}.
 
-python -m jaxseg.train --config=configs/folder.py --config.data.root=DIR \\
-        --config.data.classes="('background', 'road')"
+python -m jaxseg.train --config=configs/folder.py --config.data.root=DIR --config.data.classes="('no', 'yes')"
 """
 
-from jaxseg.configs import common
 from ml_collections import ConfigDict
+
+from jaxseg.configs import common
 
 CROP = (256, 256)
 
