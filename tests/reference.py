@@ -1,6 +1,7 @@
 """Figures of the reference: where they are, and the weights and models that they were computed with."""
 
 import contextlib
+import functools
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxseg.configs import cgnet, common
 from ml_collections import ConfigDict
 
+from jaxseg.config import load_recipe
 from jaxseg.mmseg.convert import reference_name, to_ours
 
 TESTS = Path(__file__).parent
@@ -78,20 +80,13 @@ def nchw(array: Any) -> np.ndarray:
     return np.asarray(array).transpose(0, 3, 1, 2)
 
 
-def _fcn(variant: str) -> dict:
-    decode_head = common.head("FCNHead", 512, 128, 19, num_convs=2, concat_input=True)
-    return common.encoder_decoder(common.resnet(18, 8, variant), decode_head, common.auxiliary_fcn(256, 64, 19))
-
-
-def _pspnet(variant: str) -> dict:
-    decode_head = common.head("PSPHead", 512, 128, 19, pool_scales=(1, 2, 3, 6))
-    return common.encoder_decoder(common.resnet(18, 8, variant), decode_head, common.auxiliary_fcn(256, 64, 19))
-
-
-def _upernet() -> dict:
-    channels = common.resnet_channels(18)
-    decode_head = common.head("UPerHead", channels, 512, 19, in_index=(0, 1, 2, 3), pool_scales=(1, 2, 3, 6))
-    return common.encoder_decoder(common.resnet(18, 32), decode_head, common.auxiliary_fcn(256, 256, 19))
+@functools.cache
+def structure(name: str) -> ConfigDict:
+    """`config.model` of the recipe whose figures are in golden/NAME.npz."""
+    if name.startswith("cgnet"):
+        return ConfigDict(_cgnet())
+    method, recipe = name.split("__")
+    return load_recipe(f"configs/{method}.py:{recipe}").model
 
 
 def _cgnet() -> dict:
@@ -102,15 +97,3 @@ def _cgnet() -> dict:
     model = cgnet.cgnet(19)
     model["decode_head"]["loss_decode"] = common.cross_entropy(class_weight=weights)
     return model
-
-
-# `config.model` of the recipes whose figures are in golden/.
-STRUCTURES = {
-    "fcn__fcn_r18-d8_4xb2-80k_cityscapes-512x1024": _fcn("ResNetV1c"),
-    "fcn__fcn_r18b-d8_4xb2-80k_cityscapes-512x1024": _fcn("ResNet"),
-    "pspnet__pspnet_r18-d8_4xb2-80k_cityscapes-512x1024": _pspnet("ResNetV1c"),
-    "pspnet__pspnet_r18b-d8_4xb2-80k_cityscapes-512x1024": _pspnet("ResNet"),
-    "upernet__upernet_r18_4xb2-40k_cityscapes-512x1024": _upernet(),
-    "cgnet__cgnet_fcn_4xb4-60k_cityscapes-680x680": _cgnet(),
-}
-STRUCTURES = {name: ConfigDict(model) for name, model in STRUCTURES.items()}

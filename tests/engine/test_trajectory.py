@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
-from reference import GOLDEN, STRUCTURES, as_dtype, load_json, load_npz, nhwc, precision, state_dict
+from reference import GOLDEN, as_dtype, load_json, load_npz, nhwc, precision, state_dict, structure
 
 from jaxseg.engine import step as engine_step
 from jaxseg.engine.optim import build_optimizer, parameter_settings
@@ -26,7 +26,7 @@ def trajectory():
 
 @pytest.fixture(scope="module")
 def config(trajectory):
-    model = STRUCTURES[NAME].copy_and_resolve_references()
+    model = structure(NAME).copy_and_resolve_references()
     model.decode_head.dropout_ratio = model.auxiliary_head.dropout_ratio = 0.0
     schedule = tuple({k: v for k, v in piece.items() if k != "by_epoch"} for piece in trajectory["schedulers"])
     optimizer = {**trajectory["optim_wrapper"]["optimizer"], "clip_grad": trajectory["optim_wrapper"]["clip_grad"]}
