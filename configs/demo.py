@@ -16,7 +16,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         raise common.no_recipe(arg, ())
     config = common.base()
     config.name = "demo"
-    config.total_steps = 400
+    config.total_steps = 300
     config.batch_size = 16
     config.eval_batch_size = 32
     config.log_every = 20
@@ -24,11 +24,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.checkpoint_every = 50
     config.data = common.data("Demo", demo={"size": (96, 128), "train": 400, "val": 64, "test": 64, "seed": 0})
     config.data.train.transforms = ({"type": "RandomFlip", "prob": 0.5}, {"type": "PhotoMetricDistortion"})
+    channels = (32, 64, 128, 256)
     config.model = common.encoder_decoder(
-        backbone=common.resnet(18, stride=8, stem_channels=32, base_channels=32),
-        decode_head=common.head("FCNHead", 256, 64, NUM_CLASSES, num_convs=2, concat_input=True),
-        auxiliary_head=common.auxiliary_fcn(128, 32, NUM_CLASSES),
+        common.resnet(18, stride=32, stem_channels=32, base_channels=32),
+        common.head("UPerHead", channels, 64, NUM_CLASSES, in_index=(0, 1, 2, 3), pool_scales=(1, 2, 3)),
+        common.auxiliary_fcn(channels[2], 32, NUM_CLASSES),
     )
-    config.optimizer = common.sgd(lr=0.02)
-    config.schedule = common.poly(warmup_steps=20)
+    config.optimizer = common.optimizer("AdamW", lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    config.schedule = common.poly(eta_min=0.0, warmup_steps=20)
     return config
