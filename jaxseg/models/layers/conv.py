@@ -156,11 +156,10 @@ strided_conv.defvjp(_strided_forward, _strided_backward)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def depthwise_conv(x: Array, kernel: Array, stride: Pair, padding: Pair, dilation: Pair) -> Array:
     """A depthwise convolution as a sum of shifted products: `kernel` is [kh, kw, 1, c]."""
+    # Without the barrier XLA would compute x anew for every window.
     x = lax.optimization_barrier(x)
     padded = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
-    return sum(
-        window * kernel[i, j, 0] for (i, j), window in shifted_windows(padded, kernel.shape[:2], stride, dilation)
-    )
+    return _sum_of_windows(padded, kernel, stride, dilation)
 
 
 def _depthwise_forward(x, kernel, stride, padding, dilation):
@@ -183,12 +182,20 @@ def _depthwise_backward(stride, padding, dilation, residuals, g):
         low = reach - padding[axis]
         config.append((low, x.shape[1 + axis] + reach - low - spread, stride[axis] - 1))
     spread_g = lax.pad(g, jnp.zeros((), g.dtype), [*config, (0, 0, 0)])
-    flipped = kernel[::-1, ::-1]
-    x_gradient = sum(window * flipped[i, j, 0] for (i, j), window in shifted_windows(spread_g, size, (1, 1), dilation))
+    x_gradient = _sum_of_windows(spread_g, kernel[::-1, ::-1], (1, 1), dilation)
     return x_gradient, kernel_gradient
 
 
 depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _sum_of_windows(padded: Array, kernel: Array, stride: Pair, dilation: Pair) -> Array:
+    """Every channel's windows times its kernel, summed by kernel rows first, which rounds less than one long sum."""
+    rows: dict[int, Array] = {}
+    for (i, j), window in shifted_windows(padded, kernel.shape[:2], stride, dilation):
+        product = window * kernel[i, j, 0]
+        rows[i] = rows[i] + product if i in rows else product
+    return functools.reduce(jnp.add, rows.values())
 
 
 def _depthwise_kernel_gradient(padded: Array, g: Array, size: Pair, stride: Pair, dilation: Pair) -> Array:
