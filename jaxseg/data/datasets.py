@@ -1,6 +1,5 @@
 """The data sets jaxseg knows: names, colours, and where their files lie. A table, nothing else."""
 
-import colorsys
 from dataclasses import dataclass, field
 
 Color = tuple[int, int, int]
@@ -73,14 +72,3 @@ DATASETS: dict[str, DatasetInfo] = {
     ),
     "FolderDataset": DatasetInfo(label_suffix=(".png", ".gif", ".tif", ".tiff", ".bmp")),
 }  # fmt: skip
-
-
-def made_up_palette(count: int) -> tuple[Color, ...]:
-    """Colours for `count` classes, easy to tell apart, the same every time: hues a golden angle apart."""
-    colors = []
-    for index in range(count):
-        hue = (0.05 + 0.61803399 * index) % 1
-        saturation, value = (0.75, 0.5)[index % 2], (0.9, 0.65)[index // 2 % 2]
-        red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
-        colors.append((red, green, blue))
-    return tuple(colors)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from jaxseg.data.datasets import DATASETS, Color, DatasetInfo, made_up_palette
+from jaxseg.data.datasets import DATASETS, Color, DatasetInfo
 from jaxseg.data.transforms.base import Record, Size
 from jaxseg.data.transforms.loading import image_size
 from jaxseg.errors import ConfigError, DataError, did_you_mean
+from jaxseg.visualize.palettes import default_palette
 
 _SHOWN = 5  # how many names of files an error lists
 
@@ -153,7 +154,7 @@ def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, A
         selected = {old: classes.index(name) if name in classes else ignore for old, name in enumerate(info.classes)}
         label_map = {**selected, **{raw: selected.get(new, new) for raw, new in label_map.items()}}
     classes = classes or info.classes
-    palette = palette or made_up_palette(len(classes))
+    palette = palette or default_palette(len(classes))
     if len(palette) != len(classes):
         raise ConfigError(f"data.palette has {len(palette)} colours for {len(classes)} classes; one each is needed.")
     wrong = [new for new in label_map.values() if new != ignore and not 0 <= new < len(classes)]

@@ -2,12 +2,11 @@
 
 import shutil
 
-import numpy as np
 import pytest
 
 from jaxseg.data import DATASETS, Source, build_source
-from jaxseg.data.datasets import made_up_palette
 from jaxseg.errors import ConfigError, DataError
+from jaxseg.visualize.palettes import default_palette
 
 DEMO = DATASETS["Demo"].classes
 
@@ -24,7 +23,7 @@ def test_pairs_are_made_by_stem_in_order(folder, make_config):
     assert meta["ignore_index"] == 255
     assert "image" not in source[3]
     assert source.size(0) == (40, 48)
-    assert source.palette == made_up_palette(6)
+    assert source.palette == default_palette(6)
 
 
 def test_subfolders_and_upper_case_suffixes(folder, make_config):
@@ -144,14 +143,6 @@ def test_every_row_is_consistent(name):
     assert all(0 <= part <= 255 for color in info.palette for part in color)
     assert isinstance(info.image_suffix, tuple)
     assert isinstance(info.label_suffix, tuple)
-
-
-def test_made_up_colours_differ():
-    assert len(set(made_up_palette(150))) == 150
-    distances = [
-        np.abs(np.subtract(a, b)).sum() for a, b in zip(made_up_palette(20), made_up_palette(20)[1:], strict=False)
-    ]
-    assert min(distances) > 60
 
 
 def test_camvid(camvid, make_config):
