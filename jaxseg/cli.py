@@ -1,32 +1,96 @@
-"""What the verbs share: the --config flag, the compilation cache, and errors without a traceback."""
+"""What the verbs share: flags, recipes and their overrides, the compilation cache, errors without a traceback."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from absl import app, flags, logging
-from ml_collections import config_flags
+from typing import NoReturn
 
 from jaxseg import config as run_config
-from jaxseg.errors import JaxsegError
+from jaxseg.errors import JaxsegError, did_you_mean
+
+OVERRIDE = "--config."
+INTERRUPTED = 130  # the exit status of a command that Ctrl-C ended
 
 
-def config_flag(default: str) -> flags.FlagHolder:
-    """Defines --config, a recipe and its overrides; `default` is a file among the shipped recipes."""
-    path = run_config.recipe_folder() / default
-    return config_flags.DEFINE_config_file("config", str(path), "The recipe: FILE.py or FILE.py:NAME.")
+class Parser(argparse.ArgumentParser):
+    """Flags of a verb. Its help is the module's docstring and these flags.
+
+    Args:
+        verb: Its name, as in `python -m jaxseg.VERB`.
+        usage: The docstring of the verb's module.
+    """
+
+    def __init__(self, verb: str, usage: str):
+        super().__init__(
+            prog=f"python -m jaxseg.{verb}",
+            description=usage.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def add_config(self, default: str) -> None:
+        """Adds --config, a recipe, and its overrides; `default` is a file among the shipped recipes."""
+        self.add_argument("--config", default=default, metavar="FILE.py[:NAME]", help=f"the recipe; default: {default}")
+        self.add_argument(
+            f"{OVERRIDE}FIELD", dest="override", metavar="VALUE", help="another value for a field of the recipe"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the verb: its flags can't be used."""
+        _, unknown, words = message.partition("unrecognized arguments: ")
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            word = words.split()[0].split("=")[0]
+            near = did_you_mean(word, flags) if word.startswith("-") else ""
+            message = f"{word} means nothing here. {near}".strip()
+        print(f"error: {message}\nSee {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
 
 
-def main(run: Callable[[Sequence[str]], None], usage: str, takes_arguments: bool = False) -> None:
-    """Runs a verb: its errors of input end it with their message and exit status 2."""
-    app.usage = lambda *args, **kwargs: None
-    sys.modules["__main__"].__doc__ = usage
+def main(parser: Parser, run: Callable[[argparse.Namespace], None], argv: Sequence[str] | None = None) -> None:
+    """Runs a verb: its errors of input end it with their message and exit status 2.
+
+    Args:
+        parser: Its flags.
+        run: Takes their values; `config` among them is the recipe with its overrides.
+        argv: The words of the command; None: those of this process.
+    """
+    _quiet()
+    words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
     try:
-        argv = _resolve(sys.argv)
-        app.run(lambda rest: _run(run, rest, takes_arguments), argv=argv)
+        args = parser.parse_args(words)
+        if hasattr(args, "config"):
+            args.config = run_config.override(run_config.load_recipe(args.config), overrides)
+        elif overrides:
+            parser.error(f"unrecognized arguments: {OVERRIDE}{overrides[0][0]}")
+        run(args)
     except JaxsegError as error:
-        _fail(error)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str | None]]]:
+    """Parts `--config.FIELD=VALUE` and `--config.FIELD VALUE` from the other words of a command.
+
+    Returns:
+        The other words; pairs of field and value, None where no value follows.
+    """
+    others, overrides = [], []
+    remaining = iter(enumerate(words))
+    for i, word in remaining:
+        if not word.startswith(OVERRIDE) or word == OVERRIDE:
+            others.append(word)
+            continue
+        name, equals, value = word.removeprefix(OVERRIDE).partition("=")
+        if not equals and i + 1 < len(words) and not words[i + 1].startswith("--"):
+            value, equals = next(remaining)[1], "="
+        overrides.append((name, value if equals else None))
+    return others, overrides
 
 
 def set_compilation_cache(folder: str) -> None:
@@ -39,30 +103,8 @@ def set_compilation_cache(folder: str) -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _run(run: Callable[[Sequence[str]], None], argv: Sequence[str], takes_arguments: bool) -> None:
-    if len(argv) > 1 and not takes_arguments:
-        print(f"unexpected argument {argv[1]!r}; see --help", file=sys.stderr)
-        sys.exit(2)
-    if not any(word.startswith(("--verbosity", "-v")) for word in sys.argv):
-        logging.set_verbosity(logging.WARNING)  # the libraries below talk a lot
-    try:
-        run(argv)
-    except JaxsegError as error:
-        _fail(error)
+def _quiet() -> None:
+    """The libraries below tell a lot through absl; what they warn of is enough."""
+    from absl import logging
 
-
-def _fail(error: JaxsegError) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _resolve(argv: Sequence[str]) -> list[str]:
-    """Makes --config an absolute path, wherever the recipe was found."""
-    resolved = list(argv)
-    for i, word in enumerate(argv):
-        flag, equals, value = word.partition("=")
-        if flag in ("--config", "-config") and equals:
-            resolved[i] = f"--config={run_config.find_recipe(value)}"
-        elif flag in ("--config", "-config") and i + 1 < len(argv):
-            resolved[i + 1] = run_config.find_recipe(argv[i + 1])
-    return resolved
+    logging.set_verbosity(logging.WARNING)

@@ -1,8 +1,12 @@
 """Recipes: finding them by name, checking them, and keeping them with a run."""
 
+import ast
+import copy
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+import re
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,12 @@ from jaxseg.errors import ConfigError, did_you_mean
 CONFIG_FILE = "config.json"
 
 # What may differ between a run and its continuation: it changes neither the numbers nor the data's order.
-RUNTIME_FIELDS = ("log_every", "checkpoint", "compilation_cache", "data.read_threads", "data.num_workers", "data.check")
+RUNTIME_FIELDS = (
+    "log_every", "checkpoint_every", "checkpoint.keep", "checkpoint.keep_best", "checkpoint.metric",
+    "compilation_cache", "data.read_threads", "data.num_workers", "data.check",
+)  # fmt: skip
+# What `checkpoint.metric` can be, besides IoU and Acc of a class, as in "IoU/road".
+METRICS = ("mIoU", "mAcc", "aAcc")
 
 
 def recipe_folder() -> Path:
@@ -53,7 +62,42 @@ def load_recipe(name: str) -> ConfigDict:
         ConfigError: No such file, or it has no such recipe.
     """
     path, _, argument = find_recipe(name).partition(":")
-    return ConfigDict(_load_module(Path(path)).get_config(argument or None)).lock()
+    try:
+        config = _load_module(Path(path)).get_config(argument or None)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a file of the user's may raise
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+        where = f"{path}, line {line}" if line else path
+        raise ConfigError(f"{where}: {type(error).__name__}: {str(error).strip()}") from error
+    if not isinstance(config, Mapping | ConfigDict):
+        raise ConfigError(f"{path}: get_config must return a ConfigDict; it returned {config!r}")
+    return ConfigDict(config).lock()
+
+
+def override(config: ConfigDict, fields: Sequence[tuple[str, str | None]]) -> ConfigDict:
+    """A copy of a recipe with other values, each read as the type that is there.
+
+    Args:
+        config: A recipe.
+        fields: Names, such as "model.decode_head.channels" or "schedule[0].power", and what to read the values
+            from. A tuple is written "(1, 2)", "a,b", or as the path of a text file with an item a line; None takes
+            a value away; a flag that is given without a value (None) is true.
+
+    Raises:
+        ConfigError: There is no such field, or the text does not fit its type.
+    """
+    config = copy.deepcopy(config)
+    for name, text in fields:
+        if problem := explain_unknown_field(config, name):
+            raise ConfigError(problem)
+        try:
+            _replace(config, _parts(name), text)
+        except (TypeError, ValueError) as error:
+            kind = error.args[0] if isinstance(error, _WrongText) else "a value of another type"
+            raise ConfigError(f"--config.{name}={'' if text is None else text}: {kind} is needed") from error
+    return config
 
 
 def recipe_names() -> dict[str, str]:
@@ -89,14 +133,33 @@ def check(config: Mapping[str, Any]) -> None:
     for name in known:
         if name not in config:
             raise ConfigError(f"config.{name} is missing; build the recipe on common.base()")
-    for section in ("checkpoint", "preprocess", "data"):
-        for name in config[section]:
-            if name not in known[section]:
-                hint = did_you_mean(name, known[section])
-                raise ConfigError(f"config.{section}.{name} is not a known field. {hint}")
+    for section in ("checkpoint", "preprocess", "data", "data.train", "data.val", "data.test"):
+        have, allowed = config, known
+        for part in section.split("."):
+            have, allowed = have[part], allowed[part]
+        for name in have:
+            if name not in allowed:
+                raise ConfigError(f"config.{section}.{name} is not a known field. {did_you_mean(name, allowed)}")
     for name in ("total_steps", "batch_size", "eval_batch_size", "log_every", "evaluate_every", "checkpoint_every"):
-        if config[name] < 1:
-            raise ConfigError(f"config.{name}={config[name]} must be at least 1")
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise ConfigError(f"config.{name}={config[name]} must be a whole number, at least 1")
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
+        raise ConfigError(f"config.seed={config.seed} must be a whole number in 0..{2**31 - 1}")
+    for name, least in (("keep", 1), ("keep_best", 0)):
+        if not isinstance(config.checkpoint[name], int) or config.checkpoint[name] < least:
+            found = config.checkpoint[name]
+            raise ConfigError(f"config.checkpoint.{name}={found} must be a whole number, at least {least}")
+
+
+def check_metric(metric: str, classes: Sequence[str]) -> None:
+    """Refuses a `checkpoint.metric` that no evaluation has.
+
+    Raises:
+        ConfigError: Names the nearest.
+    """
+    known = [*METRICS, *(f"{kind}/{name}" for kind in ("IoU", "Acc") for name in classes)]
+    if metric not in known:
+        raise ConfigError(f"config.checkpoint.metric={metric!r} is not known. {did_you_mean(metric, known)}")
 
 
 def to_json(config: Mapping[str, Any]) -> str:
@@ -106,7 +169,11 @@ def to_json(config: Mapping[str, Any]) -> str:
 
 
 def save(config: Mapping[str, Any], workdir: Path) -> None:
-    """Writes the complete config into a run folder, whole or not at all."""
+    """Writes the complete config into a run folder, whole or not at all; on process 0 only."""
+    import jax
+
+    if jax.process_index() != 0:
+        return
     temporary = workdir / f"{CONFIG_FILE}.tmp"
     temporary.write_text(to_json(config) + "\n")
     temporary.rename(workdir / CONFIG_FILE)
@@ -140,7 +207,7 @@ def check_same_run(config: Mapping[str, Any], workdir: Path) -> None:
     differing = [
         name
         for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name) and not name.startswith(RUNTIME_FIELDS)
+        if there.get(name) != here.get(name) and name not in RUNTIME_FIELDS
     ]
     if differing:
         lines = [f"  {name}: {there.get(name)!r} there, {here.get(name)!r} here" for name in differing[:10]]
@@ -154,16 +221,87 @@ def check_same_run(config: Mapping[str, Any], workdir: Path) -> None:
 
 
 def explain_unknown_field(config: Mapping[str, Any], name: str) -> str:
-    """What to say of a field that an override names and the config lacks."""
+    """What to say of a field that an override names and the config lacks; "" where it has it."""
     node: Any = config
-    for depth, part in enumerate(parts := name.split(".")):
-        if not isinstance(node, Mapping | ConfigDict) or part not in node:
-            where = ".".join(["config", *parts[:depth]])
-            if not isinstance(node, Mapping | ConfigDict):
-                return f"{where} has no fields of its own, so --config.{name} means nothing."
-            return f"{where} has no field {part!r}. {did_you_mean(part, node)}"
+    where = "config"
+    for part in _parts(name):
+        if isinstance(node, Mapping | ConfigDict):
+            if part not in node:
+                return f"{where} has no field {part!r}. {did_you_mean(part, node)}"
+        elif isinstance(node, tuple | list):
+            if not isinstance(part, int) or not 0 <= part < len(node):
+                return f"{where} has {len(node)} items; name one as in --{where}[0], not {part!r}."
+        else:
+            return f"{where} is {node!r} and has no fields of its own, so --config.{name} means nothing."
         node = node[part]
+        where += f"[{part}]" if isinstance(part, int) else f".{part}"
     return ""
+
+
+_WANTED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a tuple such as (1, 2) or a,b, or a text file with an item a line",
+    dict: "a dict such as {'type': 'SGD'}",
+}
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+class _WrongText(ValueError):
+    """The text of an override does not fit the type of its field; says what would."""
+
+
+def _parts(name: str) -> list[str | int]:
+    """The keys and indices of "schedule[0].power"."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"[.\[]", name.replace("]", ""))]
+
+
+def _replace(node: Any, parts: Sequence[str | int], text: str | None) -> Any:
+    """`node` with another value at a place below it: ConfigDicts change, dicts and tuples are made anew."""
+    part, *rest = parts
+    if rest:
+        value = _replace(node[part], rest, text)
+    else:
+        value = _read(text, node.get_type(part) if isinstance(node, ConfigDict) else type(node[part]))
+    if isinstance(node, ConfigDict):
+        if value is not node[part] or value is None:
+            node[part] = value
+        return node
+    return {**node, part: value} if isinstance(node, Mapping) else (*node[:part], value, *node[part + 1 :])
+
+
+def _read(text: str | None, kind: type) -> Any:
+    """The value of a type that the text of an override means."""
+    kind = {list: tuple, ConfigDict: dict}.get(kind, kind)
+    wrong = _WrongText(_WANTED.get(kind, "a value"))
+    if text is None:
+        if kind is not bool:
+            raise wrong
+        return True
+    if kind is bool:
+        if text.lower() not in _TRUE + _FALSE:
+            raise wrong
+        return text.lower() in _TRUE
+    if text in ("None", "none"):
+        return None
+    if kind in (int, float, str):
+        try:
+            return kind(text)
+        except ValueError:
+            raise wrong from None
+    if kind is tuple and Path(text).is_file():
+        return tuple(line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip())
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        value = text
+    if kind is tuple and isinstance(value, str) and "," in value:
+        value = tuple(part.strip() for part in value.strip("()[] ").split(",") if part.strip())
+    if kind in (tuple, dict) and not isinstance(value, tuple | list if kind is tuple else dict):
+        raise wrong
+    return tuple(value) if kind is tuple else value
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,27 +3,20 @@
 Prints the scores by class and writes a report, with pictures, into the run folder (or into --out).
 """
 
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from jaxseg.cli import main, set_compilation_cache
+from jaxseg.cli import Parser, main, set_compilation_cache
 from jaxseg.data import build_source, build_transforms, check_source
 from jaxseg.engine.evaluation import Evaluation, Evaluator
 from jaxseg.engine.mesh import make_mesh, replicated
 from jaxseg.engine.report import report_run
 from jaxseg.inference import Segmenter, load_run
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.", required=True)
-_PART = flags.DEFINE_enum("part", "test", ["train", "val", "test"], "The part of the data set to evaluate on.")
-_STEP = flags.DEFINE_integer("step", None, "The checkpoint. Default: the best.")
-_ROOT = flags.DEFINE_string("data_root", None, "Where the data set is, if not where it was in training.")
-_OUT = flags.DEFINE_string("out", None, "Where the report goes. Default: report_PART in the run folder.")
 
 
 def evaluate(segmenter: Segmenter, part: str = "test", root: str | None = None) -> tuple[Evaluator, Evaluation]:
@@ -64,18 +57,29 @@ def score_table(metrics: dict[str, Any], title: str) -> Table:
     return table
 
 
-def run(argv: Sequence[str]) -> None:
+def make_parser() -> Parser:
+    """The flags."""
+    parser = Parser("evaluate", __doc__)
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="the run folder")
+    parser.add_argument("--part", default="test", choices=("train", "val", "test"), help="of the data; default: test")
+    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint; default: the best")
+    parser.add_argument("--data_root", metavar="DIR", help="where the data are, if not where they were in training")
+    parser.add_argument("--out", metavar="DIR", help="where the report goes; default: report_PART in the run folder")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
     """Evaluates what the flags say."""
-    segmenter = load_run(_WORKDIR.value, _STEP.value)
+    segmenter = load_run(args.workdir, args.step)
     set_compilation_cache(segmenter.config.compilation_cache)
-    evaluator, evaluation = evaluate(segmenter, _PART.value, _ROOT.value)
+    evaluator, evaluation = evaluate(segmenter, args.part, args.data_root)
     title = f"{evaluator.source.name}, {len(evaluator.source)} images, step {segmenter.step}"
     Console().print(score_table(evaluation.metrics, title))
-    out = Path(_OUT.value or Path(_WORKDIR.value) / f"report_{_PART.value}")
+    out = Path(args.out or Path(args.workdir) / f"report_{args.part}")
     facts = {"Checkpoint": f"step {segmenter.step}"}
     variables = jax.device_put(segmenter.variables, replicated(evaluator.mesh))
     print("report:", report_run(out, segmenter.config, evaluator, variables, evaluation, facts=facts))
 
 
 if __name__ == "__main__":
-    main(run, __doc__)
+    main(make_parser(), run)

@@ -132,15 +132,24 @@ class SegmentationResult:
         """The image with the classes' colours over it."""
         return overlay(self.image, self.label_map, self.palette, opacity)
 
-    def save(self, folder: str | Path) -> tuple[Path, Path]:
-        """Writes `NAME.png`, the label map (class indices), and `NAME_overlay.png`; returns their paths."""
-        folder = Path(folder)
+    def save(self, folder: str | Path, name: str | None = None) -> tuple[Path, Path]:
+        """Writes `NAME.png`, the label map (class indices), and `NAME_overlay.png`; returns their paths.
+
+        Args:
+            folder: Where; made where it is missing.
+            name: May have folders of its own; None: the image's name.
+        """
         dtype = np.uint8 if len(self.classes) <= 256 else np.uint16
-        paths = folder / f"{self.name}.png", folder / f"{self.name}_overlay.png"
+        paths = result_paths(folder, name or self.name)
         for path, picture in zip(paths, (self.label_map.astype(dtype), self.overlay()), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_png(path, picture)
         return paths
+
+
+def result_paths(folder: str | Path, name: str) -> tuple[Path, Path]:
+    """Where the label map and the overlay of an image go."""
+    return Path(folder) / f"{name}.png", Path(folder) / f"{name}_overlay.png"
 
 
 class Segmenter:
@@ -209,16 +218,23 @@ def load_run(folder: str | Path, step: int | None = None) -> Segmenter:
 
     Raises:
         ConfigError: It is not a run folder.
-        CheckpointError: There is no such checkpoint, or it is damaged.
+        CheckpointError: There is no such checkpoint, or it is damaged: another one is never taken in its place.
     """
     config = run_config.load(folder)
     checkpoints = Path(folder) / CHECKPOINT_FOLDER
     metric = config["checkpoint"]["metric"]
     step = best_step(checkpoints, metric) if step is None else step
-    if step not in find_steps(checkpoints):
-        raise CheckpointError(f"{checkpoints} has no step {step}; there are {find_steps(checkpoints)}.")
+    there = find_steps(checkpoints)
+    if step not in there:
+        raise CheckpointError(f"{checkpoints} has no step {step}; there are {there}.")
     shapes = {"batch_stats": {}, **unflatten_dict(variable_shapes(build_model(config["model"])))}
-    return Segmenter(config, read_items(checkpoints, step, {"variables": shapes})["variables"], step)
+    try:
+        variables = read_items(checkpoints, step, {"variables": shapes})["variables"]
+    except CheckpointError as error:
+        others = [other for other in there if other != step]
+        hint = f"Choose another as step: {others}." if others else "There is no other."
+        raise CheckpointError(f"{error} {hint}") from error
+    return Segmenter(config, variables, step)
 
 
 def _record(image: Any) -> dict[str, Any]:

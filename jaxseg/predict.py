@@ -1,59 +1,85 @@
 """Segments images: `python -m jaxseg.predict --workdir RUN_FOLDER --out DIR FILE_OR_FOLDER ...`.
 
-Writes NAME.png, the label map (class indices), and NAME_overlay.png for every image.
+Writes NAME.png, the label map (class indices), and NAME_overlay.png for every image. Images of a folder keep their
+subfolders.
 """
 
+import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
 from rich.progress import track
 
-from jaxseg.cli import main, set_compilation_cache
+from jaxseg.cli import Parser, main, set_compilation_cache
 from jaxseg.data.datasets import DatasetInfo
 from jaxseg.errors import DataError
-from jaxseg.inference import load_run
+from jaxseg.inference import load_run, result_paths
 
 IMAGE_SUFFIXES = DatasetInfo().image_suffix
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder.", required=True)
-_STEP = flags.DEFINE_integer("step", None, "The checkpoint. Default: the best.")
-_OUT = flags.DEFINE_string("out", "predictions", "Where the results go.")
-_TTA = flags.DEFINE_bool("tta", False, "Average over the image and its mirror image.")
 
+def find_images(paths: Sequence[str], out: Path) -> dict[str, Path]:
+    """The image files among the paths, and in the folders among them, by the names of their results.
 
-def find_images(paths: Sequence[str]) -> list[Path]:
-    """The image files among the paths, and in the folders among them.
+    A name is the file's, without suffix; with it where two would have one name otherwise. What lies in `out`, the
+    results of an earlier call, is not looked at.
 
     Raises:
-        DataError: A path does not exist, or a folder holds no image.
+        DataError: A path does not exist, a folder holds no image, two results would have one name, or a result
+            would replace an image.
     """
-    images = []
+    images: list[tuple[Path, Path]] = []  # names with suffix, files
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+            inside = [file for file in found if not file.resolve().is_relative_to(out.resolve())]
             if not inside:
                 raise DataError(f"{path} holds no image (looked for {', '.join(IMAGE_SUFFIXES)})")
-            images += inside
+            images += [(file.relative_to(path), file) for file in inside]
         elif path.is_file():
-            images.append(path)
+            images.append((Path(path.name), path))
         else:
             raise DataError(f"{path}: no such file or folder")
-    if not images:
-        raise DataError("Name the images, or a folder of images, to segment; see --help.")
-    return images
+
+    stems = Counter(name.with_suffix("") for name, _ in images)
+    named: dict[str, Path] = {}
+    results: dict[Path, Path] = {}
+    for path, file in images:
+        stem = path.with_suffix("")
+        name = (path if stems[stem] > 1 else stem).as_posix()
+        for result in result_paths(out, name):
+            if result in results:
+                raise DataError(f"{results[result]} and {file} would both become {result}: segment them in two calls.")
+            results[result] = file
+        named[name] = file
+    replaced = {result.resolve() for result in results} & {file.resolve() for file in named.values()}
+    if replaced:
+        raise DataError(f"{min(replaced)} is an image, and a result would replace it: give another folder as --out.")
+    return named
 
 
-def run(argv: Sequence[str]) -> None:
+def make_parser() -> Parser:
+    """The flags."""
+    parser = Parser("predict", __doc__)
+    parser.add_argument("images", nargs="+", metavar="FILE_OR_FOLDER", help="what to segment")
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="the run folder")
+    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint; default: the best")
+    parser.add_argument("--out", default="predictions", metavar="DIR", help="for the results; default: predictions")
+    parser.add_argument("--tta", action="store_true", help="average over the image and its mirror image")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
     """Predicts what the flags say."""
-    images = find_images(argv[1:])
-    segmenter = load_run(_WORKDIR.value, _STEP.value)
+    out = Path(args.out)
+    images = find_images(args.images, out)
+    segmenter = load_run(args.workdir, args.step)
     set_compilation_cache(segmenter.config.compilation_cache)
-    out = Path(_OUT.value)
-    for path in track(images, description="segmenting"):
-        segmenter.predict(path, tta=_TTA.value).save(out)
+    for name, path in track(images.items(), description="segmenting", total=len(images)):
+        segmenter.predict(path, tta=args.tta).save(out, name)
     print(f"{len(images)} label maps and overlays in {out}")
 
 
 if __name__ == "__main__":
-    main(run, __doc__, takes_arguments=True)
+    main(make_parser(), run)

@@ -5,6 +5,7 @@ can be overridden, as in --config.optimizer.lr=0.02. Started again with the same
 continues where its last checkpoint was, and ends exactly as if it had not been stopped.
 """
 
+import argparse
 import contextlib
 import time
 from collections.abc import Sequence
@@ -13,28 +14,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from absl import flags
 from ml_collections import ConfigDict
 
 from jaxseg import config as run_config
-from jaxseg.cli import config_flag, main, set_compilation_cache
+from jaxseg.cli import Parser, main, set_compilation_cache
 from jaxseg.data import build_source, build_transforms, check_source, train_batches
-from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, Checkpointer
+from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, Checkpointer, find_steps
 from jaxseg.engine.evaluation import Evaluation, Evaluator
 from jaxseg.engine.mesh import check_batch_size, make_mesh, replicated, to_devices
 from jaxseg.engine.optim import build_optimizer
 from jaxseg.engine.report import report_run
 from jaxseg.engine.schedules import build_schedule
-from jaxseg.engine.state import TrainState, parameter_count
+from jaxseg.engine.state import TrainState, parameter_count, take_over
 from jaxseg.engine.step import make_train_step
 from jaxseg.engine.writer import Timer, Writer, duration
 from jaxseg.errors import ConfigError
 from jaxseg.inference import load_run
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
-
-_CONFIG = config_flag("demo.py")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder. Default: runs/NAME, by the recipe's name.")
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[Any] = ()) -> Evaluation:
@@ -60,7 +57,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     mesh = make_mesh()
     check_batch_size(config.batch_size, mesh)
     model = build_model(config.model)
-    state, optimizer = initial_state(config, model)
+    state, optimizer = initial_state(config, model, resumed=bool(find_steps(workdir / CHECKPOINT_FOLDER)))
     for part in ("train", "val"):
         check_source(sources[part], config.data[part].transforms, limit=config.data.check)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -125,6 +122,7 @@ def prepare_data(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any], dict[s
     sources = {part: build_source(config.data, part) for part in ("train", "val")}
     transforms = {part: build_transforms(config.data[part].transforms) for part in sources}
     source = sources["train"]
+    run_config.check_metric(config.checkpoint.metric, source.classes)
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.classes, config.data.palette = source.classes, source.palette
@@ -142,14 +140,14 @@ def prepare_data(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any], dict[s
     return config.lock(), sources, transforms
 
 
-def initial_state(config: ConfigDict, model: Any) -> tuple[TrainState, Any]:
-    """The state at step 0, of the seed or of `config.init_from`, and the optimizer."""
+def initial_state(config: ConfigDict, model: Any, resumed: bool = False) -> tuple[TrainState, Any]:
+    """The state at step 0, of the seed or of `config.init_from` (unless resumed), and the optimizer."""
     channels = len(config.preprocess.mean)
     images = jnp.zeros((1, 64, 64, channels))
     variables = jax.jit(lambda key: model.init(key, images))(jax.random.key(config.seed))
+    if config.init_from and not resumed:
+        variables = take_over(variables, load_run(config.init_from).variables, config.init_from, say=print)
     variables = {"batch_stats": {}, **variables}
-    if config.init_from:
-        variables = load_run(config.init_from).variables
     optimizer = build_optimizer(config, variables["params"])
     opt_state = jax.jit(optimizer.init)(variables["params"])
     return TrainState(jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], opt_state), optimizer
@@ -214,13 +212,19 @@ def notify(callbacks: Sequence[Any], event: str, *args: Any) -> None:
         getattr(callback, event, lambda *_: None)(*args)
 
 
-def run(argv: Sequence[str]) -> None:
-    """Parses nothing more, and trains."""
-    config = _CONFIG.value
-    set_compilation_cache(config.compilation_cache)
-    workdir = Path(_WORKDIR.value or f"runs/{config.name}")
-    train_and_evaluate(config, workdir)
+def make_parser() -> Parser:
+    """The flags."""
+    parser = Parser("train", __doc__)
+    parser.add_config("configs/demo.py")
+    parser.add_argument("--workdir", metavar="DIR", help="the run folder; default: runs/ and the recipe's name")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Trains as the flags say."""
+    set_compilation_cache(args.config.compilation_cache)
+    train_and_evaluate(args.config, Path(args.workdir or f"runs/{args.config.name or 'run'}"))
 
 
 if __name__ == "__main__":
-    main(run, __doc__)
+    main(make_parser(), run)

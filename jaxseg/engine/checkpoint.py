@@ -7,7 +7,7 @@ checksums find what happened to the files later.
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +35,12 @@ class Checkpointer:
 
     def __init__(self, folder: str | Path, keep: int = 2, keep_best: int = 1, metric: str = "mIoU"):
         import orbax.checkpoint as ocp
-        from orbax.checkpoint import checkpoint_managers as policies
 
         self.folder = Path(folder).absolute()
         self._ocp = ocp
-        kept = [policies.LatestN(n=keep)]
-        if keep_best:
-            best = policies.BestN(
-                get_metric_fn=lambda metrics: metrics[metric], n=keep_best, keep_checkpoints_without_metrics=False
-            )
-            kept.append(best)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
-        )
+        self._kept = _LatestAndBest(keep, keep_best, scores(self.folder, metric))
+        self._metric = metric
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._kept, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, state: TrainState, metrics: Mapping[str, Any] | None = None) -> None:
@@ -64,8 +57,8 @@ class Checkpointer:
         metadata = {"step": step, "metrics": _numbers(metrics), "checksums": _checksums(items)}
         args = {name: self._ocp.args.StandardSave(item) for name, item in items.items()}
         args["metadata"] = self._ocp.args.JsonSave(metadata)
-        scores = _scalars(metrics)
-        self._manager.save(step, args=self._ocp.args.Composite(**args), metrics=scores or None)
+        self._kept.scores[step] = _score(metadata, self._metric)
+        self._manager.save(step, args=self._ocp.args.Composite(**args))
 
     def restore(self, state: TrainState, say: Callable[[str], None] = logging.warning) -> TrainState | None:
         """The newest checkpoint that is whole, in the shardings of `state`; None where there is none.
@@ -98,7 +91,10 @@ class Checkpointer:
                 batch_stats=items["variables"]["batch_stats"],
             )
         if damaged:
-            raise CheckpointError(f"No checkpoint in {self.folder} is whole: {damaged} are all damaged.")
+            raise CheckpointError(
+                f"No checkpoint in {self.folder} is whole: steps {damaged} are all damaged. Copy one back from "
+                "elsewhere, or remove the run folder to start anew."
+            )
         return None
 
     def close(self) -> None:
@@ -118,7 +114,22 @@ class Checkpointer:
             from jax.experimental import multihost_utils
 
             multihost_utils.sync_global_devices("set a damaged checkpoint aside")
+        self._kept.scores.pop(step, None)
         self._manager.reload()
+
+
+class _LatestAndBest:
+    """Which checkpoints stay: an Orbax policy that knows the scores of checkpoints of earlier starts, too."""
+
+    def __init__(self, latest: int, best: int, scores: dict[int, float | None]):
+        self.latest, self.best, self.scores = latest, best, scores
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Of each checkpoint, in the order of their steps."""
+        steps = [info.step for info in checkpoints]
+        ranked = sorted((self.scores[step], step) for step in steps if self.scores.get(step) is not None)
+        kept = {*sorted(steps)[-self.latest :], *(step for _, step in ranked[len(ranked) - self.best :])}
+        return [step in kept for step in steps]
 
 
 def read_items(folder: Path, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,9 +171,32 @@ def read_metadata(folder: str | Path, step: int) -> dict[str, Any]:
     """
     path = Path(folder) / str(step) / "metadata" / "metadata"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"Checkpoint {Path(folder) / str(step)} is damaged: {path.name} ({error}).") from error
+        metadata = json.loads(path.read_text())
+        if metadata["step"] != step or not isinstance(metadata["checksums"], dict):
+            raise ValueError("it is not what was written")
+        return metadata | {"metrics": dict(metadata["metrics"] or {})}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"Checkpoint {path.parents[1]} is damaged: its metadata can't be read ({error})."
+        ) from error
+
+
+def scores(folder: str | Path, metric: str, say: Callable[[str], None] = lambda _: None) -> dict[int, float | None]:
+    """The metric of every checkpoint; None where it was not evaluated.
+
+    Args:
+        folder: The folder of the checkpoints.
+        metric: Such as "mIoU", or "IoU/road" of a class.
+        say: Told about checkpoints whose metadata can't be read; they have None, too.
+    """
+    found: dict[int, float | None] = {}
+    for step in find_steps(folder):
+        try:
+            found[step] = _score(read_metadata(folder, step), metric)
+        except CheckpointError as error:
+            say(str(error))
+            found[step] = None
+    return found
 
 
 def find_steps(folder: str | Path) -> list[int]:
@@ -177,19 +211,11 @@ def best_step(folder: str | Path, metric: str = "mIoU") -> int:
     Raises:
         CheckpointError: There is no checkpoint.
     """
-    steps = find_steps(folder)
-    if not steps:
+    found = scores(folder, metric, say=logging.warning)
+    if not found:
         raise CheckpointError(f"{folder} holds no checkpoint.")
-    scored = []
-    for step in steps:
-        try:
-            value = (read_metadata(folder, step)["metrics"] or {}).get(metric)
-        except CheckpointError as error:
-            logging.warning("%s", error)
-            continue
-        if value is not None:
-            scored.append((value, step))
-    return max(scored)[1] if scored else steps[-1]
+    scored = [(score, step) for step, score in found.items() if score is not None]
+    return max(scored)[1] if scored else max(found)
 
 
 def _items(state: TrainState) -> dict[str, Any]:
@@ -209,6 +235,5 @@ def _numbers(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if metrics is None else {key: value for key, value in metrics.items() if not hasattr(value, "shape")}
 
 
-def _scalars(metrics: Mapping[str, Any] | None) -> dict[str, float]:
-    flat = flatten_dict(dict(metrics or {}), sep="/")
-    return {key: value for key, value in flat.items() if isinstance(value, int | float)}
+def _score(metadata: Mapping[str, Any], metric: str) -> float | None:
+    return flatten_dict(metadata["metrics"] or {}, sep="/").get(metric)

@@ -1,10 +1,16 @@
 """What a training run carries from step to step."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
 import jax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Int
+
+from jaxseg.errors import ConfigError
+
+CLASS_LAYER = "conv_seg"  # the heads' last layer, the only one that depends on the classes
 
 
 @flax.struct.dataclass
@@ -34,3 +40,31 @@ class TrainState:
 def parameter_count(params: Any) -> int:
     """Number of trained numbers."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def take_over(
+    variables: Mapping[str, Any], others: Mapping[str, Any], where: str, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The variables of another run, to start from.
+
+    Args:
+        variables: Those of this model, at its own start.
+        others: Those of the other run. Where the classes' layer has another shape, this model's stays.
+        where: The other run, for messages.
+        say: Told what stays.
+
+    Raises:
+        ConfigError: It is another model; names parameters that differ.
+    """
+    ours, theirs = flatten_dict(variables, sep="/"), flatten_dict(others, sep="/")
+    stay = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
+    wrong = [name for name in stay if CLASS_LAYER not in name.split("/")] + sorted(theirs.keys() - ours.keys())
+    if wrong:
+        shapes = [tuple(tree[wrong[0]].shape) if wrong[0] in tree else "missing" for tree in (theirs, ours)]
+        raise ConfigError(
+            f"init_from={where} is a run of another model: {len(wrong)} parameters differ, such as {wrong[0]} "
+            f"({shapes[0]} there, {shapes[1]} here)"
+        )
+    if stay:
+        say(f"{where} has other classes: {', '.join(stay)} start anew")
+    return unflatten_dict({name: ours[name] if name in stay else theirs[name] for name in ours}, sep="/")
