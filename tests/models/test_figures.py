@@ -1,0 +1,47 @@
+"""Backbones and heads against the reference, in float64: every variant of the fields, even and odd sizes."""
+
+import jax
+import numpy as np
+import pytest
+from reference import FIXTURES, as_dtype, filled_variables, load_npz, nchw, nhwc, precision
+
+from jaxseg.models import BACKBONES, HEADS
+from jaxseg.models.registry import build
+
+META, ARRAYS = load_npz(FIXTURES / "resnets.npz")
+
+
+def inputs(case):
+    rng = np.random.default_rng(case["input_seed"])
+    return [nhwc(rng.normal(0, 1, shape).astype(np.float32)).astype(np.float64) for shape in case["input_shapes"]]
+
+
+def check(case, outputs):
+    assert len(outputs) == len(case["outputs"])
+    for i, (output, expected) in enumerate(zip(outputs, case["outputs"], strict=True)):
+        output = nchw(output)
+        assert list(output.shape) == expected["shape"]
+        places = np.random.default_rng(i).integers(0, output.size, META["samples"])
+        figures = ARRAYS[f"{case['name']}/{i}"]
+        np.testing.assert_allclose(output.ravel()[places], figures, rtol=0, atol=1e-11 * expected["std"])
+        np.testing.assert_allclose([output.mean(), output.std()], [expected["mean"], expected["std"]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("case", META["backbones"], ids=lambda case: case["name"])
+def test_backbone(case):
+    backbone = build(BACKBONES, case["config"], "backbone")
+    (images,) = inputs(case)
+    with precision(np.float64):
+        variables = as_dtype(filled_variables(backbone, case["keys"], images), np.float64)
+        outputs = jax.jit(backbone.apply)(variables, images)
+    check(case, outputs)
+
+
+@pytest.mark.parametrize("case", META["heads"], ids=lambda case: case["name"])
+def test_head(case):
+    head = build(HEADS, case["config"], "decode_head")
+    features = inputs(case)
+    with precision(np.float64):
+        variables = as_dtype(filled_variables(head, case["keys"], features), np.float64)
+        logits = jax.jit(head.apply)(variables, features)
+    check(case, [logits])
