@@ -12,10 +12,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxseg.configs import cgnet, common
 from ml_collections import ConfigDict
 
 from jaxseg.config import load_recipe
+from jaxseg.configs import cgnet, common
 from jaxseg.mmseg.convert import reference_name, to_ours
 
 TESTS = Path(__file__).parent
