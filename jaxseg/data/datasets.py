@@ -1,6 +1,13 @@
-"""The data sets jaxseg knows: names, colours, and where their files lie. A table, nothing else."""
+"""The data sets jaxseg knows: names, colours, and where their files lie. A table, nothing else.
+
+Folders, suffixes and the meaning of stored numbers are MMSegmentation's, so that data prepared for it (its
+`dataset_converters` write the masks of most of these) is found as it lies.
+"""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from jaxseg.data.classes import CLASSES
 
 Color = tuple[int, int, int]
 
@@ -14,8 +21,13 @@ class DatasetInfo:
         palette: an (r, g, b) in 0..255 for each class. Empty: colours are made up.
         image_dir: folder of the images below the root; `{split}` is filled in.
         label_dir: folder of the masks below the root; an empty string means there are none.
+        label_dirs: the folder of the masks of those splits that have one of their own.
         image_suffix: how the names of images end, any of these.
         label_suffix: how the names of masks end; a mask has its image's path but for the suffix.
+        splits: what the folders call the parts "train", "val" and "test", where they call them otherwise; of
+            several names the records follow one another.
+        split_file: text file of the names of a split's records, below the root; `{split}` is filled in. Empty:
+            all that is in the folder.
         reduce_zero_label: stored 0 is ignored, every other stored number counts one less.
         ignore_index: the label that neither loss nor metrics count.
         label_map: stored number (after `reduce_zero_label`) -> class index or `ignore_index`.
@@ -26,49 +38,138 @@ class DatasetInfo:
     palette: tuple[Color, ...] = ()
     image_dir: str = "images/{split}"
     label_dir: str = "annotations/{split}"
+    label_dirs: dict[str, str] = field(default_factory=dict)
     image_suffix: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
     label_suffix: tuple[str, ...] = (".png",)
+    splits: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
+    split_file: str = ""
     reduce_zero_label: bool = False
     ignore_index: int = 255
     label_map: dict[int, int] = field(default_factory=dict)
     generated: bool = False
 
 
+def _row(
+    classes: str, image_suffix: str | tuple[str, ...], label_suffix: str = ".png", without: str = "", **fields: Any
+) -> DatasetInfo:
+    """A row with the names and colours of `CLASSES[classes]`, but for the class `without`."""
+    colors = {name: color for name, color in CLASSES[classes].items() if name != without}
+    return DatasetInfo(
+        classes=tuple(colors),
+        palette=tuple(tuple(color.to_bytes(3)) for color in colors.values()),
+        image_suffix=(image_suffix,) if isinstance(image_suffix, str) else image_suffix,
+        label_suffix=(label_suffix,),
+        **fields,
+    )
+
+
+_LONG_NAMES = {"train": "training", "val": "validation"}
+_TILES = {"image_dir": "img_dir/{split}", "label_dir": "ann_dir/{split}"}
+_CONTEXT = {
+    "image_dir": "JPEGImages",
+    "label_dir": "SegmentationClassContext",
+    "split_file": "ImageSets/SegmentationContext/{split}.txt",
+}
+_VOC = {
+    "image_dir": "JPEGImages",
+    "label_dir": "SegmentationClass",
+    "split_file": "ImageSets/Segmentation/{split}.txt",
+}
+
 DATASETS: dict[str, DatasetInfo] = {
-    "CamVid": DatasetInfo(
-        classes=(
-            "sky", "building", "pole", "road", "pavement", "tree",
-            "sign symbol", "fence", "car", "pedestrian", "bicyclist",
-        ),
-        palette=(
-            (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
-            (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
-        ),
-        image_suffix=(".jpg", ".png"),
-        label_map={11: 255},
-    ),
-    "Cityscapes": DatasetInfo(
-        classes=(
-            "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
-            "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
-        ),
-        palette=(
-            (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
-            (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0),
-            (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
-        ),
+    "ADE20K": _row("ADE20K", ".jpg", splits=_LONG_NAMES, reduce_zero_label=True),
+    "BDD100K": _row("Cityscapes", ".jpg", image_dir="images/10k/{split}", label_dir="labels/sem_seg/masks/{split}"),
+    # 11, the last stored number, is void.
+    "CamVid": _row("CamVid", (".jpg", ".png"), label_map={11: 255}),
+    "ChaseDB1": _row("Vessels", ".png", "_1stHO.png", splits=_LONG_NAMES),
+    "Cityscapes": _row(
+        "Cityscapes",
+        "_leftImg8bit.png",
+        "_gtFine_labelTrainIds.png",
         image_dir="leftImg8bit/{split}",
         label_dir="gtFine/{split}",
-        image_suffix=("_leftImg8bit.png",),
-        label_suffix=("_gtFine_labelTrainIds.png",),
     ),
-    "Demo": DatasetInfo(
-        classes=("background", "disk", "box", "triangle", "ring", "cross"),
-        palette=(
-            (40, 44, 52), (231, 111, 81), (42, 157, 143), (233, 196, 106), (90, 120, 220), (200, 90, 180),
-        ),
-        image_suffix=(".png",),
-        generated=True,
+    # Masks count from 1. The reference has one class for both COCO-Stuff sets; its configs of this one set this.
+    "COCOStuff10k": _row(
+        "COCOStuff",
+        ".jpg",
+        "_labelTrainIds.png",
+        splits={"train": "train2014", "val": "test2014", "test": "test2014"},
+        reduce_zero_label=True,
     ),
+    "COCOStuff164k": _row("COCOStuff", ".jpg", "_labelTrainIds.png", splits={"train": "train2017", "val": "val2017"}),
+    # To evaluate on: one drive by night, whose masks are public.
+    "DarkZurich": _row(
+        "Cityscapes",
+        "_rgb_anon.png",
+        "_gt_labelTrainIds.png",
+        image_dir="rgb_anon/{split}/night/GOPR0356",
+        label_dir="gt/{split}/night/GOPR0356",
+        splits={"test": "val"},
+    ),
+    "Demo": _row("Demo", ".png", generated=True),
+    "DRIVE": _row("Vessels", ".png", "_manual1.png", splits=_LONG_NAMES),
     "FolderDataset": DatasetInfo(label_suffix=(".png", ".gif", ".tif", ".tiff", ".bmp")),
-}  # fmt: skip
+    "HRF": _row("Vessels", ".png", splits=_LONG_NAMES),
+    "iSAID": _row("iSAID", ".png", "_instance_color_RGB.png", **_TILES),
+    "LIP": _row("LIP", ".jpg", image_dir="{split}_images", label_dir="{split}_segmentations"),
+    "LoveDA": _row("LoveDA", ".png", reduce_zero_label=True, **_TILES),
+    # Recipes of 65 classes leave out the last one, "Unlabeled": data.classes = DATASETS["MapillaryV1"].classes[:65].
+    "MapillaryV1": _row(
+        "MapillaryV1", ".jpg", image_dir="{split}/images", label_dir="{split}/v1.2/labels", splits=_LONG_NAMES
+    ),
+    "MapillaryV2": _row(
+        "MapillaryV2", ".jpg", image_dir="{split}/images", label_dir="{split}/v2.0/labels", splits=_LONG_NAMES
+    ),
+    # To evaluate on: there is a part test only.
+    "NightDriving": _row(
+        "Cityscapes",
+        "_leftImg8bit.png",
+        "_gtCoarse_labelTrainIds.png",
+        image_dir="leftImg8bit/{split}/night",
+        label_dir="gtCoarse_daytime_trainvaltest/{split}/night",
+    ),
+    "PascalContext": _row("PascalContext", ".jpg", **_CONTEXT),
+    "PascalContext59": _row("PascalContext", ".jpg", without="background", reduce_zero_label=True, **_CONTEXT),
+    "PascalVOC12": _row("PascalVOC12", ".jpg", **_VOC),
+    # Trains on the Semantic Boundaries Dataset (Hariharan et al., 2011) too, converted to a folder of its own.
+    "PascalVOC12Aug": _row(
+        "PascalVOC12",
+        ".jpg",
+        splits={"train": ("train", "aug")},
+        label_dirs={"aug": "SegmentationClassAug"},
+        **_VOC,
+    ),
+    "Potsdam": _row("ISPRS", ".png", reduce_zero_label=True, **_TILES),
+    "REFUGE": _row("REFUGE", ".png", splits=_LONG_NAMES),
+    "STARE": _row("Vessels", ".png", ".ah.png", splits=_LONG_NAMES),
+    "Synapse": _row("Synapse", ".jpg", **_TILES),
+    "Vaihingen": _row("ISPRS", ".png", reduce_zero_label=True, **_TILES),
+}
+
+# MMSegmentation's `type` of a data set -> key of `DATASETS`. Where two rows share a type, the one whose fields are
+# the type's defaults stands here.
+REFERENCE_NAMES: dict[str, str] = {
+    "ADE20KDataset": "ADE20K",
+    "BDD100KDataset": "BDD100K",
+    "ChaseDB1Dataset": "ChaseDB1",
+    "CityscapesDataset": "Cityscapes",
+    "COCOStuffDataset": "COCOStuff164k",
+    "DarkZurichDataset": "DarkZurich",
+    "DRIVEDataset": "DRIVE",
+    "HRFDataset": "HRF",
+    "iSAIDDataset": "iSAID",
+    "ISPRSDataset": "Vaihingen",
+    "LIPDataset": "LIP",
+    "LoveDADataset": "LoveDA",
+    "MapillaryDataset_v1": "MapillaryV1",
+    "MapillaryDataset_v2": "MapillaryV2",
+    "NightDrivingDataset": "NightDriving",
+    "PascalContextDataset": "PascalContext",
+    "PascalContextDataset59": "PascalContext59",
+    "PascalVOCDataset": "PascalVOC12",
+    "PotsdamDataset": "Potsdam",
+    "REFUGEDataset": "REFUGE",
+    "STAREDataset": "STARE",
+    "SynapseDataset": "Synapse",
+}

@@ -86,19 +86,24 @@ def build_source(data: Mapping[str, Any], part: str) -> Source:
     `data.dataset` names a row of `DATASETS`; every other field that is not None overrides that row:
     `classes`, `palette`, `image_dir`, `label_dir`, `image_suffix`, `label_suffix`, `ignore_index`,
     `reduce_zero_label`, `label_map`. Classes that are a selection of the row's own, in any order, select: the
-    rest is ignored. `data[part]` has `split`, the name to fill into the folders, and `split_file`, a text
-    file with one name a line, which then are the records, in that order.
+    rest is ignored. `data[part]` may have any of these fields too, `dataset` and `root` among them; they hold
+    for that part.
+
+    `data[part]` has `split`, the name to fill into the folders (the row may call "train", "val" and "test"
+    otherwise: `DatasetInfo.splits`), and `split_file`, a text file with one name a line, which then are the
+    records, in that order. Of several splits and of several files the records follow one another.
 
     Raises:
         DataError: an unknown data set, a missing root or folder, nothing in it, images without masks, a split
             file that names files that do not exist.
         ConfigError: classes, palette or label map that do not fit.
     """
+    if data.get(part) is None:
+        raise ConfigError(f"data.{part} is not set, so the data set {data.get('dataset')} has no such part.")
+    data = {**data, **{name: value for name, value in data[part].items() if value is not None}}
     key = data.get("dataset")
     if key not in DATASETS:
         raise DataError(f"data.dataset is {key!r}. {did_you_mean(str(key), DATASETS)}")
-    if data.get(part) is None:
-        raise ConfigError(f"data.{part} is not set, so the data set {key} has no such part.")
     info = DATASETS[key]
     if info.generated:
         from jaxseg.data.demo import DemoSource  # it imports this module's neighbours
@@ -106,16 +111,22 @@ def build_source(data: Mapping[str, Any], part: str) -> Source:
         return DemoSource.from_config(data, part)
 
     labels = _labels(data, key, info)
-    split, split_file = data[part].get("split") or part, data[part].get("split_file")
+    named = data.get("split") or part
+    splits = [own for name in _tuple(named) for own in _tuple(info.splits.get(name, name))]
     root = Path(os.path.expanduser(data.get("root") or ""))
     if not data.get("root") or not root.is_dir():
         raise DataError(
             f"data.root is {data.get('root')!r}, which is not a folder. Give the folder that holds the data "
-            f"set {key}: it has {info.image_dir.format(split=split)} and "
-            f"{info.label_dir.format(split=split)} in it."
+            f"set {key}: it has {info.image_dir.format(split=splits[0])} and "
+            f"{info.label_dir.format(split=splits[0])} in it."
         )
-    stems, images, masks = _find_pairs(data, info, root, part, split, split_file)
-    return FolderSource(f"{key} {split}", **labels, stems=stems, image_paths=images, label_paths=masks)
+    stems, images, masks = [], [], []
+    for split in splits:
+        found = _find_pairs(data, info, root, part, split)
+        stems, images = stems + found[0], images + found[1]
+        masks = None if found[2] is None else masks + found[2]
+    name = f"{key} {'+'.join(splits)}"
+    return FolderSource(name, **labels, stems=stems, image_paths=images, label_paths=masks)
 
 
 def _own(data: Mapping[str, Any], info: DatasetInfo, name: str) -> Any:
@@ -186,24 +197,29 @@ def _class_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
-def _suffixes(value: str | Sequence[str]) -> tuple[str, ...]:
+def _tuple(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _find_pairs(
-    data: Mapping[str, Any], info: DatasetInfo, root: Path, part: str, split: str, split_file: str | None
+    data: Mapping[str, Any], info: DatasetInfo, root: Path, part: str, split: str
 ) -> tuple[list[str], list[str], list[str] | None]:
-    image_suffix = _suffixes(_own(data, info, "image_suffix"))
-    label_suffix = _suffixes(_own(data, info, "label_suffix"))
-    image_dir = _folder(root, _own(data, info, "image_dir"), split, split_file, "image_dir")
-    label_template = _own(data, info, "label_dir")
-    label_dir = _folder(root, label_template, split, split_file, "label_dir") if label_template else None
+    """Names, images and masks of one split."""
+    image_suffix = _tuple(_own(data, info, "image_suffix"))
+    label_suffix = _tuple(_own(data, info, "label_suffix"))
+    split_files = [name for name in _tuple(_own(data, info, "split_file")) if name]
+    image_dir = _folder(root, _own(data, info, "image_dir"), split, bool(split_files), "image_dir")
+    label_template = data.get("label_dir")
+    if label_template is None:
+        label_template = info.label_dirs.get(split, info.label_dir)
+    label_dir = _folder(root, label_template, split, bool(split_files), "label_dir") if label_template else None
 
     images = _scan(image_dir, image_suffix)
     masks = _scan(label_dir, label_suffix) if label_dir else None
-    if split_file:
-        stems = _read_split(root, split_file, split, part, images, image_dir, image_suffix)
-    else:
+    stems = []
+    for name in split_files:
+        stems += _read_split(root, name, split, part, images, image_dir, image_suffix)
+    if not split_files:
         stems = sorted(images, key=lambda stem: images[stem])
         if not stems:
             raise DataError(
@@ -224,11 +240,11 @@ def _find_pairs(
     return stems, image_paths, label_paths
 
 
-def _folder(root: Path, template: str, split: str, split_file: str | None, name: str) -> Path:
+def _folder(root: Path, template: str, split: str, listed: bool, name: str) -> Path:
     folder = root / template.format(split=split)
     if folder.is_dir():
         return folder
-    if split_file and "{split}" in template:
+    if listed and "{split}" in template:
         whole = root / template.replace("{split}", "").rstrip("/")
         if whole.is_dir():
             return whole
