@@ -76,7 +76,7 @@ class Evaluator:
             image_scores[index[index >= 0]] = scores[index >= 0]
             done += int((index >= 0).sum())
             on_batch(done)
-        confusion = to_hosts(matrix).to_numpy()
+        confusion = matrix.to_numpy()
         return Evaluation(summary(confusion, self.source.classes), confusion, image_scores)
 
     def _batches(self):

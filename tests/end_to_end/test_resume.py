@@ -1,0 +1,162 @@
+"""A run that is killed and started again ends exactly as one that was not."""
+
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import runs
+
+SWEEP_STEPS = 40
+
+
+class Run:
+    """A run in a process of its own, with a private compilation cache: a kill may leave half a file in it."""
+
+    def __init__(self, folder: Path, *words: str):
+        self.folder, self.workdir, self.log = folder, folder / "run", folder / "log.txt"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("")
+        words = ("-m", "jaxseg.train", *(words or runs.TINY_RUN))
+        self.process = runs.start(words, folder, self.log, JAX_COMPILATION_CACHE_DIR=str(folder / "cache"))
+
+    def said(self, text: str) -> bool:
+        return text in self.log.read_text()
+
+    def writing(self) -> bool:
+        return any(self.workdir.glob("checkpoints/*.orbax-checkpoint-tmp"))
+
+    def wait(self, happened: Callable[[], bool]) -> bool:
+        """Waits until something happened, or until the run ended: then False."""
+        began = time.monotonic()
+        while not happened():
+            if self.process.poll() is not None:
+                assert self.process.returncode == 0, self.log.read_text()
+                return False
+            assert time.monotonic() - began < runs.LIMIT, self.log.read_text()
+            time.sleep(0.01)
+        return True
+
+    def kill(self) -> bool:
+        """Kills it with -9; False where the run ended just before."""
+        self.process.kill()
+        return self.process.wait() == -9
+
+    def finish(self) -> None:
+        assert self.process.wait(runs.LIMIT) == 0, self.log.read_text()
+
+
+def with_cache(folder: Path) -> Path:
+    """A folder with a copy of the compilation cache of all tests, as far as it is of use to the tiny recipe."""
+    folder.mkdir(parents=True)
+    (folder / "cache").mkdir()
+    for name in ("train_step", "_count", "predict", "lambda"):
+        for file in Path(runs.environment()["JAX_COMPILATION_CACHE_DIR"]).glob(f"jit_{name}-*"):
+            shutil.copy(file, folder / "cache")
+    return folder
+
+
+def test_killed_run_ends_as_unkilled(finished_run, tmp_path):
+    folder = with_cache(tmp_path / "killed")
+    run = Run(folder)
+    assert run.wait(lambda: run.said("step 8/12  loss"))
+    assert run.kill()
+    assert not (run.workdir / "report").exists()
+    left = max(step for step in runs.checkpoints(run.workdir))
+    assert left in (4, 6, 8)
+
+    run = Run(folder)
+    run.finish()
+    assert run.said(f"continued from step {left}\n")
+    assert not run.said(f"step {left}/12  loss")
+    runs.assert_same(run.workdir, finished_run)
+
+
+def test_finished_run_started_again_changes_nothing(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").rglob("*") if path.is_file()}
+    ended = runs.call("train", f"--config={runs.TINY}", f"--workdir={tmp_path / 'run'}")
+    assert ended.status == 0, ended.err
+    assert "step 12/12  Demo val" in ended.out
+    assert "loss" not in ended.out
+    runs.assert_same(tmp_path / "run", finished_run)
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_interrupted_run_says_so_without_a_traceback(tmp_path):
+    folder = with_cache(tmp_path / "stopped")
+    run = Run(folder)
+    assert run.wait(lambda: run.said("step 3/12  loss"))
+    run.process.send_signal(subprocess.signal.SIGINT)
+    assert run.process.wait(60) == 130
+    assert "Traceback" not in run.log.read_text()
+    assert run.said("stopped")
+
+
+def kill_at(run: Run, moment: str, rng: random.Random) -> bool:
+    """Kills a run at a moment of a kind; False where it ended before."""
+    done = max((step for step in runs.checkpoints(run.workdir)), default=0) if run.workdir.exists() else 0
+    last = f"step {SWEEP_STEPS}/{SWEEP_STEPS}  Demo val"
+    evaluated = next((step for step in range(10, SWEEP_STEPS + 1, 10) if step > done), SWEEP_STEPS)
+    some_step = min(done + rng.randint(1, 9), SWEEP_STEPS)
+    waits = {
+        "any time": (lambda: True, 12.0),
+        "imports": (lambda: True, 2.0),
+        "data": (lambda: run.said("run folder"), 0.05),
+        "compiling": (lambda: run.said("run folder"), 1.5),
+        "step": (lambda: run.said(f"step {some_step}/{SWEEP_STEPS}  loss"), 0.2),
+        "checkpoint": (run.writing, 0.03),
+        "evaluation": (lambda: run.said(f"step {evaluated}/{SWEEP_STEPS}  loss"), 0.5),
+        "report": (lambda: run.said(last), 1.0),
+    }
+    happened, at_most = waits[moment]
+    if not run.wait(happened):
+        return False
+    time.sleep(rng.uniform(0, at_most))
+    return run.kill()
+
+
+def where(run: Run) -> str:
+    """What a killed run was at."""
+    said = run.log.read_text()
+    lines = [line for line in said.splitlines() if line.strip()]
+    at = [lines[-1][:60] if lines else "nothing said yet"]
+    if run.writing():
+        at.append("a checkpoint half-written")
+    if (run.workdir / "report").exists() and not (run.workdir / "report" / "report.html").exists():
+        at.append("the report half-written")
+    return ", ".join(at)
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path):
+    words = (f"--config={runs.TINY}:{SWEEP_STEPS}", "--workdir=run", "--config.evaluate_every=10")
+    unkilled = Run(tmp_path / "unkilled", *words)
+    unkilled.finish()
+
+    kinds = ["imports", "data", "compiling", "step", "checkpoint", "evaluation", "report"]
+    chains = [
+        kinds,
+        ["checkpoint", "step", "compiling", "evaluation", "checkpoint", "step", "report"],
+        ["any time"] * 6,
+    ]
+    landed = []
+    for number, chain in enumerate(chains):
+        rng = random.Random(number)
+        folder = tmp_path / f"chain{number}"
+        for moment in chain:
+            run = Run(folder, *words)
+            if kill_at(run, moment, rng):
+                landed.append(f"{number} {moment}: {where(run)}")
+            else:  # it had ended: the next one starts anew
+                landed.append(f"{number} {moment}: ended before")
+                runs.assert_same(run.workdir, unkilled.workdir)
+                shutil.rmtree(folder / "run")
+        run = Run(folder, *words)
+        run.finish()
+        runs.assert_same(run.workdir, unkilled.workdir)
+    print("\n".join(landed))
+    assert sum("ended before" not in line for line in landed) >= 18, landed
