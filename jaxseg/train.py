@@ -144,18 +144,19 @@ def initial_state(config: ConfigDict, model: Any, resumed: bool = False) -> tupl
     """The state at step 0, of the seed or of `config.init_from` (unless resumed), and the optimizer."""
     channels = len(config.preprocess.mean)
     images = jnp.zeros((1, 64, 64, channels))
-    variables = jax.jit(lambda key: model.init(key, images))(jax.random.key(config.seed))
+    variables = jit(lambda key: model.init(key, images), once=True)(jax.random.key(config.seed))
     if config.init_from and not resumed:
         variables = take_over(variables, load_run(config.init_from).variables, config.init_from, say=print)
     variables = {"batch_stats": {}, **variables}
     optimizer = build_optimizer(config, variables["params"])
-    opt_state = jax.jit(optimizer.init)(variables["params"])
+    opt_state = jit(optimizer.init, once=True)(variables["params"])
     return TrainState(jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], opt_state), optimizer
 
 
 def compile_step(config, model, optimizer, state, batch, mesh, writer) -> Any:
     """The train step, compiled for the shapes at hand."""
     writer.advance(int(state.step), "compiling")
+    writer.say("compiling the train step")
     began = time.time()
     step = make_train_step(model, optimizer, config.preprocess, config.seed)
     compiled = jit(step, donate_argnums=0, out_shardings=replicated(mesh)).lower(state, batch).compile()

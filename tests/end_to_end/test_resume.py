@@ -53,7 +53,7 @@ def with_cache(folder: Path) -> Path:
     """A folder with a copy of the compilation cache of all tests, as far as it is of use to the tiny recipe."""
     folder.mkdir(parents=True)
     (folder / "cache").mkdir()
-    for name in ("train_step", "_count", "predict", "lambda"):
+    for name in ("train_step", "_count", "predict", "_lambda"):
         for file in Path(runs.environment()["JAX_COMPILATION_CACHE_DIR"]).glob(f"jit_{name}-*"):
             shutil.copy(file, folder / "cache")
     return folder
