@@ -6,6 +6,7 @@ checksums find what happened to the files later.
 """
 
 import json
+import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from flax.traverse_util import flatten_dict
 
 from jaxseg.engine.mesh import to_hosts
@@ -21,6 +21,7 @@ from jaxseg.engine.state import TrainState
 from jaxseg.errors import CheckpointError
 
 CHECKPOINT_FOLDER = "checkpoints"  # in the run folder
+_LOG = logging.getLogger(__name__)
 
 
 class Checkpointer:
@@ -60,7 +61,7 @@ class Checkpointer:
         self._kept.scores[step] = _score(metadata, self._metric)
         self._manager.save(step, args=self._ocp.args.Composite(**args))
 
-    def restore(self, state: TrainState, say: Callable[[str], None] = logging.warning) -> TrainState | None:
+    def restore(self, state: TrainState, say: Callable[[str], None] = _LOG.warning) -> TrainState | None:
         """The newest checkpoint that is whole, in the shardings of `state`; None where there is none.
 
         A damaged checkpoint is renamed to `damaged-<step>`, and the one before it is tried.
@@ -154,6 +155,7 @@ def read_items(folder: Path, step: int, like: Mapping[str, Any]) -> dict[str, An
             with ocp.StandardCheckpointer() as reader:
                 items[name] = reader.restore(path / name, jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
         except Exception as error:  # Orbax and TensorStore raise whatever their parts raise
+            logging.getLogger("asyncio").addFilter(_is_not_orbax)
             reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
             raise CheckpointError(f"Checkpoint {path} is damaged: {name} can't be read ({reason}).") from error
     found = _checksums(items)
@@ -211,11 +213,16 @@ def best_step(folder: str | Path, metric: str = "mIoU") -> int:
     Raises:
         CheckpointError: There is no checkpoint.
     """
-    found = scores(folder, metric, say=logging.warning)
+    found = scores(folder, metric, say=_LOG.warning)
     if not found:
         raise CheckpointError(f"{folder} holds no checkpoint.")
     scored = [(score, step) for step, score in found.items() if score is not None]
     return max(scored)[1] if scored else max(found)
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    """Keeps asyncio from printing what became of the other arrays when one can't be read."""
+    return "orbax" not in record.getMessage()
 
 
 def _items(state: TrainState) -> dict[str, Any]:
