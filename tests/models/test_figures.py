@@ -1,8 +1,8 @@
 """Backbones and heads against the reference, in float64: every variant of the fields, even and odd sizes."""
 
-import jax
 import numpy as np
 import pytest
+from compiling import quick_jit
 from reference import FIXTURES, as_dtype, filled_variables, load_npz, nchw, nhwc, precision
 
 from jaxseg.models import BACKBONES, HEADS
@@ -33,7 +33,7 @@ def test_backbone(case):
     (images,) = inputs(case)
     with precision(np.float64):
         variables = as_dtype(filled_variables(backbone, case["keys"], images), np.float64)
-        outputs = jax.jit(backbone.apply)(variables, images)
+        outputs = quick_jit(backbone.apply)(variables, images)
     check(case, outputs)
 
 
@@ -43,5 +43,5 @@ def test_head(case):
     features = inputs(case)
     with precision(np.float64):
         variables = as_dtype(filled_variables(head, case["keys"], features), np.float64)
-        logits = jax.jit(head.apply)(variables, features)
+        logits = quick_jit(head.apply)(variables, features)
     check(case, [logits])

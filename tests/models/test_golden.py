@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from compiling import quick_jit
 from flax.traverse_util import flatten_dict
 from reference import GOLDEN, as_dtype, load_npz, nchw, nhwc, precision, state_dict, structure
 
@@ -39,7 +40,7 @@ def setup(name, dtype):
 def test_logits(name, dtype):
     meta, arrays, model, variables, images = setup(name, dtype)
     with precision(dtype):
-        logits = nchw(jax.jit(functools.partial(encode_decode, model))(variables, images))
+        logits = nchw(quick_jit(functools.partial(encode_decode, model))(variables, images))
 
     assert logits.dtype == dtype
     assert list(logits.shape) == meta["logits_shape"]
@@ -62,7 +63,7 @@ def test_train_pass(name, dtype):
         return loss, (logs, stats)
 
     with precision(dtype):
-        step = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+        step = quick_jit(jax.value_and_grad(loss_of, has_aux=True))
         (loss, (logs, stats)), gradients = step(variables["params"], images, arrays["label"])
     single = dtype == np.float32
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick_jit
 from flax.traverse_util import flatten_dict
 from reference import FIXTURES, load_json
 
@@ -22,7 +23,7 @@ def initial_variables(config, seeds):
         module, count = build(HEADS, config, "head"), config["in_channels"]
         maps = [jnp.zeros((1, 8, 8, c)) for c in ([count] if isinstance(count, int) else count)]
         inputs = maps
-    init = jax.jit(lambda key: module.init(key, inputs))
+    init = quick_jit(lambda key: module.init(key, inputs))
     # XLA's own generator compiles many times faster than JAX's default one.
     variables = [flatten_dict(init(jax.random.key(seed, impl="unsafe_rbg"))) for seed in range(seeds)]
     return {

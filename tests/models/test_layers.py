@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import quick_jit
 from reference import TESTS, nchw, nhwc, precision
 
 from jaxseg.errors import ConfigError
@@ -92,7 +93,7 @@ def check(case, function, inputs, cotangent, atol=1e-12):
         out, pullback = jax.vjp(function, *inputs)
         return out, pullback(jnp.asarray(cotangent))
 
-    out, gradients = jax.jit(both)(*inputs)
+    out, gradients = quick_jit(both)(*inputs)
     assert out.dtype == np.float64
     np.testing.assert_allclose(nchw(out), case["expected"]["out"], atol=atol, err_msg="value")
     for i, gradient in enumerate(gradients):
@@ -199,7 +200,7 @@ def test_forms_of_random_convolutions_agree(seed):
             return out, pullback(jnp.sin(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
 
     with precision(np.float64):
-        ours, plain = (jax.jit(functools.partial(both, form=form))(x, kernel) for form in FORMS)
+        ours, plain = (quick_jit(functools.partial(both, form=form))(x, kernel) for form in FORMS)
     for value, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(value, expected, atol=1e-12)
 
@@ -233,7 +234,7 @@ def test_bfloat16(name, form, request):
         return out, pullback(jnp.ones_like(out))
 
     with target_platform(form):
-        exact, low = jax.jit(both)(x), jax.jit(lambda x: both(x.astype(jnp.bfloat16)))(x)
+        exact, low = quick_jit(both)(x), quick_jit(lambda x: both(x.astype(jnp.bfloat16)))(x)
     for value, expected in zip(jax.tree.leaves(low), jax.tree.leaves(exact), strict=True):
         assert value.dtype == jnp.bfloat16
         assert expected.dtype == jnp.float32

@@ -1,0 +1,60 @@
+"""Models that are small enough to be compiled many times."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxseg.models.layers.conv_module import ConvModule
+
+CLASSES = 5
+
+
+class Pyramid(nn.Module):
+    """A backbone of four strided convolutions: maps of strides 4 to 32 with 4, 8, 16 and 32 channels."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        outputs = []
+        for i, channels in enumerate((4, 8, 16, 32)):
+            block = ConvModule(channels, 3, 2, 1, norm_cfg={"type": "BN"}, act_cfg={"type": "ReLU"}, name=f"layer{i}")
+            x = block(x[:, ::2, ::2] if i == 0 else x, train)
+            outputs.append(x)
+        return tuple(outputs)
+
+
+def model_config(decode_head: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """An EncoderDecoder on `Pyramid`, with an FCN head unless another one is given."""
+    head = decode_head or head_config("FCNHead", in_channels=16, in_index=2, num_convs=1)
+    return {"type": "EncoderDecoder", "backbone": {"type": Pyramid}, "decode_head": head, **fields}
+
+
+def head_config(kind: str, **fields: Any) -> dict[str, Any]:
+    defaults = {"in_channels": 32, "in_index": 3, "channels": 8, "num_classes": CLASSES, "norm_cfg": {"type": "BN"}}
+    return {"type": kind, **(defaults | fields)}
+
+
+def random_variables(module: nn.Module, *inputs: Any, seed: int = 0) -> dict[str, Any]:
+    """Variables that no symmetry or zero makes special, unlike the initial ones."""
+    shapes = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), *inputs))
+    rng = np.random.default_rng(seed)
+
+    def draw(name, shape):
+        if name == "kernel":
+            return rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape)
+        if name in ("scale", "var"):
+            return rng.uniform(0.5, 1.5, shape)
+        return rng.normal(0, 0.1, shape)
+
+    return unflatten_dict({p: jnp.asarray(draw(p[-1], leaf.shape), leaf.dtype) for p, leaf in shapes.items()})
+
+
+def random_batch(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised images [b h w 3], and labels [b h w] of which some are ignored."""
+    rng = np.random.default_rng(seed)
+    labels = np.where(rng.random(shape) < 0.1, 255, rng.integers(0, CLASSES, shape))
+    return rng.normal(0, 1, (*shape, 3)).astype(np.float32), labels.astype(np.uint8)
