@@ -29,19 +29,20 @@ Logs = dict[str, Float[Array, ""]]
 def model_losses(
     model: Any, outputs: Mapping[str, Float[Array, "b _ _ c"]], labels: Integer[Array, "b h w"]
 ) -> tuple[Float[Array, ""], Logs]:
-    """Losses of every head of a segmentor.
+    """Losses of every head of a segmentor that ran.
 
     Args:
         model: The segmentor that made the outputs; its heads say which losses they have.
-        outputs: Logits of every head, by the head's name.
+        outputs: Logits of the heads, by the head's name; auxiliary heads run in training only.
         labels: Class indices.
 
     Returns:
         The sum of the losses, and the logs: "decode.loss_ce", "decode.acc_seg" (percent), "aux.loss_ce", ...
     """
     logs: Logs = {}
-    for name, head in model.heads().items():
-        logs |= {f"{name}.{key}": value for key, value in head_losses(head, outputs[name], labels).items()}
+    heads = model.heads()
+    for name, logits in outputs.items():
+        logs |= {f"{name}.{key}": value for key, value in head_losses(heads[name], logits, labels).items()}
     return sum(value for key, value in logs.items() if "loss" in key), logs
 
 

@@ -1,0 +1,150 @@
+"""What every decode head promises. A new entry of HEADS joins by itself if it takes one map, or with its fields."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compiling import quick_jit
+from flax.traverse_util import flatten_dict
+from small_models import CLASSES, head_config, model_config, random_batch, random_variables
+
+from jaxseg.engine.step import compute_losses
+from jaxseg.errors import ConfigError
+from jaxseg.inference import encode_decode
+from jaxseg.models import HEADS, build_model
+
+# Where a head needs other fields than one map of 32 channels.
+FIELDS = {
+    "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
+}
+
+
+@functools.cache
+def setup(name, dtype=None):
+    model = build_model(model_config(head_config(name, **FIELDS.get(name, {})), dtype=dtype))
+    return model, random_variables(model, np.zeros((1, 64, 64, 3), np.float32))
+
+
+def train_pass(model, variables, images, labels):
+    """Loss, logs and statistics, and the gradients by path."""
+
+    def loss_of(params, images, labels):
+        loss, logs, stats = compute_losses(model, {**variables, "params": params}, images, labels)
+        return loss, (logs, stats)
+
+    (loss, (logs, stats)), gradients = quick_jit(jax.value_and_grad(loss_of, has_aux=True))(
+        variables["params"], images, labels
+    )
+    return loss, logs, flatten_dict(stats), flatten_dict(gradients)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_training(name):
+    """Every parameter gets a gradient, and every running statistic moves."""
+    model, variables = setup(name)
+    loss, logs, stats, gradients = train_pass(model, variables, *random_batch((2, 97, 131)))
+    assert logs.keys() == {"decode.loss_ce", "decode.acc_seg"}
+    assert loss == logs["decode.loss_ce"]
+    assert np.isfinite(loss)
+    assert not [path for path, gradient in gradients.items() if not np.any(gradient)]
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+    before = flatten_dict(variables["batch_stats"])
+    assert not [path for path in stats if np.array_equal(stats[path], before[path])]
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_logits_of_one_image_of_odd_size(name):
+    model, variables = setup(name)
+    images, _ = random_batch((1, 97, 131))
+    logits = quick_jit(functools.partial(encode_decode, model))(variables, images)
+    assert logits.shape == (1, 97, 131, CLASSES)
+    assert logits.dtype == jnp.float32
+    assert np.isfinite(logits).all()
+    assert np.asarray(logits).std() > 0
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_bfloat16(name):
+    """Logits, gradients and statistics stay float32, and near those of float32."""
+    model, variables = setup(name, "bfloat16")
+    images, labels = random_batch((2, 64, 96))
+    logits = quick_jit(functools.partial(encode_decode, model))(variables, images)
+    assert logits.dtype == jnp.float32
+    expected = quick_jit(functools.partial(encode_decode, setup(name)[0]))(variables, images)
+    np.testing.assert_allclose(logits, expected, atol=0.1 * np.asarray(expected).std())
+    assert not np.array_equal(logits, expected)
+
+    loss, _, stats, gradients = train_pass(model, variables, images, labels)
+    assert {leaf.dtype for leaf in (loss, *stats.values(), *gradients.values())} == {jnp.dtype(jnp.float32)}
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_unknown_fields(name):
+    message = f"model.decode_head: {name} has no field 'num_clases'. Did you mean num_classes"
+    with pytest.raises(ConfigError, match=message):
+        build_model(model_config(head_config(name, num_clases=5)))
+
+
+SEVERAL = {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3), "input_transform": "resize_concat"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"in_channels": 31}, r"decode_head.in_channels=31: the maps in_index=3 have \[32\] channels"),
+        ({"in_index": 4}, "decode_head.in_index=4: there are 4 feature maps"),
+        ({"in_index": -5}, "decode_head.in_index=-5: there are 4 feature maps"),
+        ({"in_index": (2, 3)}, "in_index=.*needs one number"),
+        ({"input_transform": "resize_concat"}, "in_channels=32: input_transform='resize_concat' needs a sequence"),
+        ({"input_transform": "concat"}, "input_transform='concat': allowed: None"),
+        (SEVERAL | {"in_index": (0, 1)}, "in_index=.*needs as many entries as in_channels"),
+        (SEVERAL | {"in_channels": (4, 8, 16, 31)}, r"in_channels=.*have \[4, 8, 16, 32\] channels"),
+        ({"out_channels": 2}, "out_channels=2: must be num_classes=5, or 1 for two classes"),
+        ({"out_channels": 1}, "out_channels=1: must be num_classes=5, or 1 for two classes"),
+        ({"conv_cfg": {"type": "DCNv2"}}, "(?s)conv_cfg=.*only the plain convolution"),
+        ({"num_convs": 0, "concat_input": False}, "channels=8: num_convs=0 classifies the input, which has 32"),
+        ({"norm_cfg": {"type": "LN3d"}}, "norm_cfg.type='LN3d' is not known"),
+    ],
+)
+def test_fields_that_do_not_fit(fields, message):
+    model = build_model(model_config(head_config("FCNHead", **fields)))
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+
+
+def test_resize_concat():
+    model = build_model(model_config(head_config("FCNHead", num_convs=1, concat_input=False, **SEVERAL)))
+    variables = random_variables(model, np.zeros((1, 64, 64, 3), np.float32))
+    assert variables["params"]["decode_head"]["convs_0"]["conv"]["kernel"].shape == (3, 3, 4 + 8 + 16 + 32, 8)
+    output = jax.eval_shape(model.apply, variables, np.zeros((1, 64, 64, 3), np.float32))
+    assert output["decode"].shape == (1, 16, 16, CLASSES)
+
+
+def test_dropout():
+    """Whole channels drop, by the key; without a key, and in evaluation, none does."""
+    head = head_config("FCNHead", num_convs=0, concat_input=False, channels=32, dropout_ratio=0.5, norm_cfg=None)
+    model = build_model(model_config(head))
+    images, _ = random_batch((2, 64, 64))
+    variables = random_variables(model, images)
+    apply = quick_jit(
+        lambda train, key: model.apply(
+            variables,
+            jnp.asarray(images),
+            train,
+            rngs=None if key is None else {"dropout": key},
+            mutable=["batch_stats"],
+        )[0]["decode"],
+        static_argnums=0,
+    )
+    one, again, other = (apply(True, jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, other)
+    np.testing.assert_array_equal(apply(True, None), apply(True, None))
+    np.testing.assert_array_equal(apply(False, jax.random.key(0)), apply(False, None))
+    # A kept channel counts double, a dropped one nothing: over many keys the mean is what it is without dropping.
+    mean = np.mean([apply(True, jax.random.key(seed)) for seed in range(200)], axis=0)
+    plain = np.asarray(apply(True, None))
+    assert np.abs(mean - plain).mean() < 0.2 * np.abs(one - plain).mean()
