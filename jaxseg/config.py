@@ -3,6 +3,7 @@
 import ast
 import copy
 import importlib.util
+import inspect
 import json
 import re
 import traceback
@@ -63,7 +64,9 @@ def load_recipe(name: str) -> ConfigDict:
     """
     path, _, argument = find_recipe(name).partition(":")
     try:
-        config = _load_module(Path(path)).get_config(argument or None)
+        get_config = _load_module(Path(path)).get_config
+        takes_argument = argument or inspect.signature(get_config).parameters
+        config = get_config(argument or None) if takes_argument else get_config()
     except ConfigError:
         raise
     except Exception as error:  # whatever a file of the user's may raise
@@ -145,6 +148,11 @@ def check(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"config.{name}={config[name]} must be a whole number, at least 1")
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
         raise ConfigError(f"config.seed={config.seed} must be a whole number in 0..{2**31 - 1}")
+    mean, std = config.preprocess.mean, config.preprocess.std
+    if len(mean) != len(std) or not mean or not all(std):
+        raise ConfigError(
+            f"config.preprocess: mean {mean} and std {std} must have a number for every channel, std not 0"
+        )
     for name, least in (("keep", 1), ("keep_best", 0)):
         if not isinstance(config.checkpoint[name], int) or config.checkpoint[name] < least:
             found = config.checkpoint[name]
@@ -200,6 +208,8 @@ def check_same_run(config: Mapping[str, Any], workdir: Path) -> None:
     Raises:
         ConfigError: Lists the fields that differ.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise ConfigError(f"{workdir} is a file; --workdir must be a folder, or not be there yet")
     if not (workdir / CONFIG_FILE).is_file():
         return
     there = dict(_leaves(json.loads(to_json(load(workdir)))))

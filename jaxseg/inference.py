@@ -45,13 +45,11 @@ def segment(
     the logits of overlapping windows; an image smaller than the window is one window of its own size.
 
     Raises:
-        ConfigError: The mode is unknown.
+        ConfigError: The `test_cfg` can't be used.
     """
-    mode = model.test_cfg.get("mode", "whole")
-    if mode == "whole":
+    check_test_cfg(model.test_cfg)
+    if model.test_cfg.get("mode", "whole") == "whole":
         return encode_decode(model, variables, images)
-    if mode != "slide":
-        raise ConfigError(f"model.test_cfg.mode={mode!r} is not known. {did_you_mean(mode, ['whole', 'slide'])}")
     height, width = images.shape[1:3]
     rows = _window_starts(height, model.test_cfg["crop_size"][0], model.test_cfg["stride"][0])
     columns = _window_starts(width, model.test_cfg["crop_size"][1], model.test_cfg["stride"][1])
@@ -64,6 +62,24 @@ def segment(
             total = total.at[window].add(encode_decode(model, variables, images[window]))
             count = count.at[window].add(1)
     return total / count
+
+
+def check_test_cfg(test_cfg: Config) -> None:
+    """Refuses a `test_cfg` that `segment` can't follow.
+
+    Raises:
+        ConfigError: Names the field, and the nearest known one.
+    """
+    mode, fields = test_cfg.get("mode", "whole"), ("mode", "crop_size", "stride")
+    if mode not in ("whole", "slide"):
+        raise ConfigError(f"model.test_cfg.mode={mode!r} is not known. {did_you_mean(mode, ['whole', 'slide'])}")
+    for name in test_cfg:
+        if name not in fields:
+            raise ConfigError(f"model.test_cfg has no field {name!r}. {did_you_mean(name, fields)}")
+    for name in fields[1:] if mode == "slide" else ():
+        size = test_cfg.get(name)
+        if not isinstance(size, Sequence) or len(size) != 2 or min(size) < 1:
+            raise ConfigError(f"model.test_cfg.{name}={size!r} must be a height and a width to slide a window")
 
 
 def _window_starts(length: int, window: int, stride: int) -> list[int]:

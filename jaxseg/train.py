@@ -30,6 +30,7 @@ from jaxseg.engine.step import make_train_step
 from jaxseg.engine.writer import Timer, Writer, duration
 from jaxseg.errors import ConfigError
 from jaxseg.inference import load_run
+from jaxseg.losses import loss_configs
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
 
@@ -58,6 +59,10 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     check_batch_size(config.batch_size, mesh)
     model = build_model(config.model)
     state, optimizer = initial_state(config, model, resumed=bool(find_steps(workdir / CHECKPOINT_FOLDER)))
+    evaluator = Evaluator(
+        model, config.preprocess, sources["val"], transforms["val"], config.eval_batch_size, mesh,
+        config.data.read_threads,
+    )  # fmt: skip
     for part in ("train", "val"):
         check_source(sources[part], config.data[part].transforms, limit=config.data.check)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -68,10 +73,6 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     state = checkpoints.restore(state, say=print) or state
     start = int(state.step)
     writer = Writer(workdir, config.total_steps, start)
-    evaluator = Evaluator(
-        model, config.preprocess, sources["val"], transforms["val"], config.eval_batch_size, mesh,
-        config.data.read_threads,
-    )  # fmt: skip
     batches = train_batches(
         sources["train"], transforms["train"], batch_size=config.batch_size, seed=config.seed, start_step=start,
         process_index=jax.process_index(), process_count=jax.process_count(),
@@ -142,6 +143,8 @@ def prepare_data(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any], dict[s
 
 def initial_state(config: ConfigDict, model: Any, resumed: bool = False) -> tuple[TrainState, Any]:
     """The state at step 0, of the seed or of `config.init_from` (unless resumed), and the optimizer."""
+    for head in model.heads().values():
+        loss_configs(head)  # what is wrong with them is known before the first step
     channels = len(config.preprocess.mean)
     images = jnp.zeros((1, 64, 64, channels))
     variables = jit(lambda key: model.init(key, images), once=True)(jax.random.key(config.seed))

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxseg.data import Source, eval_batches
 from jaxseg.engine.mesh import by_batch, replicated, to_devices, to_hosts
-from jaxseg.inference import make_predict
+from jaxseg.inference import check_test_cfg, make_predict
 from jaxseg.metrics import ConfusionMatrix, count_pixels, mean_iou, summary
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.registry import Config
@@ -42,6 +42,9 @@ class Evaluator:
         batch_size: Images of a batch over all devices; made a multiple of their number.
         mesh: The devices.
         read_threads: Threads that decode and transform.
+
+    Raises:
+        ConfigError: The model's `test_cfg` can't be used.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Evaluator:
         mesh: Mesh,
         read_threads: int = 2,
     ):
+        check_test_cfg(model.test_cfg)
         self.model, self.preprocess, self.source, self.transform = model, preprocess, source, transform
         devices = mesh.shape["data"]
         self.batch_size = -(-batch_size // devices) * devices
