@@ -44,9 +44,9 @@ def evaluate(segmenter: Segmenter, part: str = "test", root: str | None = None) 
     return evaluator, evaluator(jax.device_put(segmenter.variables, replicated(mesh)))
 
 
-def score_table(metrics: dict[str, Any], title: str) -> Table:
+def score_table(metrics: dict[str, Any]) -> Table:
     """The scores by class and their means, in percent."""
-    table = Table("class", "IoU", "Acc", title=title)
+    table = Table("class", "IoU", "Acc")
     for name in metrics["IoU"]:
         table.add_row(
             name, *("absent" if metrics[key][name] is None else f"{metrics[key][name]:.2f}" for key in ("IoU", "Acc"))
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> None:
     segmenter = load_run(args.workdir, args.step)
     set_compilation_cache(segmenter.config.compilation_cache)
     evaluator, evaluation = evaluate(segmenter, args.part, args.data_root)
-    title = f"{evaluator.source.name}, {len(evaluator.source)} images, step {segmenter.step}"
-    Console().print(score_table(evaluation.metrics, title))
+    print(f"{evaluator.source.name}, {len(evaluator.source)} images, step {segmenter.step}")
+    Console().print(score_table(evaluation.metrics))
     out = Path(args.out or Path(args.workdir) / f"report_{args.part}")
     facts = {"Checkpoint": f"step {segmenter.step}"}
     variables = jax.device_put(segmenter.variables, replicated(evaluator.mesh))

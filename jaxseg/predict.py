@@ -29,23 +29,26 @@ def find_images(paths: Sequence[str], out: Path) -> dict[str, Path]:
         DataError: A path does not exist, a folder holds no image, two results would have one name, or a result
             would replace an image.
     """
-    images: list[tuple[Path, Path]] = []  # names with suffix, files
+    place = out.resolve()
+    images: dict[Path, tuple[Path, Path]] = {}  # by their true path, so each once: name with suffix, file
     for path in map(Path, paths):
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-            inside = [file for file in found if not file.resolve().is_relative_to(out.resolve())]
-            if not inside:
+            if place.is_relative_to(path.resolve()) and place != path.resolve():
+                found = [file for file in found if not file.resolve().is_relative_to(place)]
+            if not found:
                 raise DataError(f"{path} holds no image (looked for {', '.join(IMAGE_SUFFIXES)})")
-            images += [(file.relative_to(path), file) for file in inside]
+            for file in found:
+                images.setdefault(file.resolve(), (file.relative_to(path), file))
         elif path.is_file():
-            images.append((Path(path.name), path))
+            images.setdefault(path.resolve(), (Path(path.name), path))
         else:
             raise DataError(f"{path}: no such file or folder")
 
-    stems = Counter(name.with_suffix("") for name, _ in images)
+    stems = Counter(path.with_suffix("") for path, _ in images.values())
     named: dict[str, Path] = {}
     results: dict[Path, Path] = {}
-    for path, file in images:
+    for path, file in images.values():
         stem = path.with_suffix("")
         name = (path if stems[stem] > 1 else stem).as_posix()
         for result in result_paths(out, name):
@@ -53,7 +56,7 @@ def find_images(paths: Sequence[str], out: Path) -> dict[str, Path]:
                 raise DataError(f"{results[result]} and {file} would both become {result}: segment them in two calls.")
             results[result] = file
         named[name] = file
-    replaced = {result.resolve() for result in results} & {file.resolve() for file in named.values()}
+    replaced = {result.resolve() for result in results} & images.keys()
     if replaced:
         raise DataError(f"{min(replaced)} is an image, and a result would replace it: give another folder as --out.")
     return named

@@ -6,7 +6,6 @@ from typing import Any
 import flax.struct
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Int
 
 from jaxseg.errors import ConfigError
 
@@ -25,7 +24,7 @@ class TrainState:
         ema_params: Moving average of the parameters, or None.
     """
 
-    step: Int[Array, ""]
+    step: Any  # no array in trees of shardings or shapes
     params: Any
     batch_stats: Any
     opt_state: Any
