@@ -16,11 +16,11 @@ from jaxseg.mmseg.convert import reference_names
 from jaxseg.models import build_model
 
 CGNET = "cgnet__cgnet_fcn_4xb4-60k_cityscapes-680x680"
-UPERNET = "upernet__upernet_r18_4xb2-40k_cityscapes-512x1024"
+PSPNET = "pspnet__pspnet_r18-d8_4xb2-80k_cityscapes-512x1024"
 
 # CGNet with these weights is so ill-conditioned that float32 says little (PyTorch's own is off by 3.5e-3).
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
-CASES = [(name, np.float32) for name in NAMES if name != CGNET] + [(UPERNET, np.float64), (CGNET, np.float64)]
+CASES = [(name, np.float32) for name in NAMES if name != CGNET] + [(PSPNET, np.float64), (CGNET, np.float64)]
 
 
 def case_id(value):
