@@ -56,7 +56,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     config, sources, transforms = prepare_data(config)
     run_config.check_same_run(config, workdir)
     mesh = make_mesh()
-    check_batch_size(config.batch_size, mesh)
+    check_batch_size(config.batch_size, jax.device_count())
     model = build_model(config.model)
     state, optimizer = initial_state(config, model, resumed=bool(find_steps(workdir / CHECKPOINT_FOLDER)))
     evaluator = Evaluator(

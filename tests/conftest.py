@@ -36,4 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of the tiny recipe, made once for all workers; not to be written to."""
-    return runs.once(tmp_path_factory, "finished_run", lambda folder: runs.command("train", *runs.TINY_RUN, cwd=folder))
+
+    def make(folder: Path) -> None:
+        (folder / "out.txt").write_text(runs.command("train", *runs.TINY_RUN, cwd=folder).out)
+
+    return runs.once(tmp_path_factory, "finished_run", make)

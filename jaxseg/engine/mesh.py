@@ -52,12 +52,11 @@ def to_hosts(tree: Any) -> Any:
     return jax.tree.map(fetch, tree)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises ConfigError where a batch can't be split evenly over the devices."""
-    devices = mesh.shape["data"]
+def check_batch_size(batch_size: int, devices: int) -> None:
+    """Raises ConfigError where a batch can't be split evenly over so many devices."""
     if batch_size < 1 or batch_size % devices:
-        below = batch_size // devices * devices
+        near = max(batch_size // devices, 1) * devices
         raise ConfigError(
             f"batch_size={batch_size} must be a multiple of the {devices} devices it is split over, "
-            f"such as {below or devices} or {below + devices}"
+            f"such as {near} or {near + devices}"
         )
