@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,6 +58,8 @@ def main(parser: Parser, run: Callable[[argparse.Namespace], None], argv: Sequen
         run: Takes their values; `config` among them is the recipe with its overrides.
         argv: The words of the command; None: those of this process.
     """
+    if argv is None:
+        use_huge_pages()
     _quiet()
     words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
     try:
@@ -101,6 +104,28 @@ def set_compilation_cache(folder: str) -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def use_huge_pages() -> None:
+    """Starts this command once more with huge pages for large allocations, where the system leaves that to programs.
+
+    XLA on a CPU allocates a step's working memory anew in every step, gigabytes of it, and touching that in pages of
+    4 kB costs a third of a step. Only the C library's environment at the start of a process can change that.
+    """
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    library, version = platform.libc_ver()
+    known = library == "glibc" and tuple(int(part) for part in version.split(".")[:2]) >= (2, 35)
+    if (
+        not known
+        or "glibc.malloc.hugetlb" in tunables
+        or not setting.is_file()
+        or "[madvise]" not in setting.read_text()
+    ):
+        return
+    os.environ["GLIBC_TUNABLES"] = ":".join(part for part in (tunables, "glibc.malloc.hugetlb=1") if part)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _quiet() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from absl import app, flags
 
 from jaxseg import config as run_config
+from jaxseg.cli import use_huge_pages
 from jaxseg.engine.step import make_train_step
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
@@ -72,4 +73,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    use_huge_pages()  # as the verbs do
     app.run(main)
