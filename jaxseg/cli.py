@@ -1,12 +1,13 @@
 """What the verbs share: flags, recipes and their overrides, the compilation cache, errors without a traceback."""
 
+import _thread
 import argparse
 import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jaxseg import config as run_config
 from jaxseg.errors import JaxsegError, did_you_mean
@@ -61,6 +62,7 @@ def main(parser: Parser, run: Callable[[argparse.Namespace], None], argv: Sequen
     if argv is None:
         use_huge_pages()
     _quiet()
+    previous, sys.unraisablehook = sys.unraisablehook, _deliver_interrupts(sys.unraisablehook)
     words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
     try:
         args = parser.parse_args(words)
@@ -75,6 +77,8 @@ def main(parser: Parser, run: Callable[[argparse.Namespace], None], argv: Sequen
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    finally:
+        sys.unraisablehook = previous
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str | None]]]:
@@ -126,6 +130,18 @@ def use_huge_pages() -> None:
     os.environ["GLIBC_TUNABLES"] = ":".join(part for part in (tunables, "glibc.malloc.hugetlb=1") if part)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _deliver_interrupts(otherwise: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A hook for exceptions that Python can't raise: a Ctrl-C in the middle of JAX's garbage collection comes again."""
+
+    def hook(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            _thread.interrupt_main()
+        else:
+            otherwise(unraisable)
+
+    return hook
 
 
 def _quiet() -> None:

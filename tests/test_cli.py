@@ -1,5 +1,7 @@
 """How a command's words are read, and how it ends."""
 
+import time
+
 import pytest
 
 from jaxseg import cli
@@ -66,6 +68,23 @@ def test_interrupt(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(make_parser(), run, [])
     assert end.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_interrupt_where_python_swallows_it(capsys):
+    class Swallows:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def run(args):
+        Swallows()
+        time.sleep(5)
+
+    began = time.monotonic()
+    with pytest.raises(SystemExit) as end:
+        cli.main(make_parser(), run, [])
+    assert end.value.code == 130
+    assert time.monotonic() - began < 4
     assert capsys.readouterr().err == "stopped\n"
 
 

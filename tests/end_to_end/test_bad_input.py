@@ -1,5 +1,6 @@
 """What can't work ends before the first step, says why, and leaves the run folder alone."""
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -251,6 +252,8 @@ def test_run_without_checkpoint(finished_run, tmp_path):
     assert "step 99; there are [10, 12]" in refuse("evaluate", f"--workdir={finished_run}", "--step=99")
 
 
+# Orbax leaves coroutines behind when a file can't be read.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damaged_best_checkpoint(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     largest = max((run / "checkpoints" / "12" / "variables").rglob("*"), key=lambda path: path.stat().st_size)
@@ -258,6 +261,7 @@ def test_damaged_best_checkpoint(finished_run, tmp_path):
     said = refuse("evaluate", f"--workdir={run}")
     assert f"Checkpoint {run}/checkpoints/12 is damaged" in said
     assert "Choose another as step: [10]" in said
+    gc.collect()
     assert runs.call("evaluate", f"--workdir={run}", "--step=10").status == 0
 
 
