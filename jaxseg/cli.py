@@ -5,6 +5,7 @@ import argparse
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -137,7 +138,7 @@ def _deliver_interrupts(otherwise: Callable[[Any], None]) -> Callable[[Any], Non
 
     def hook(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            _thread.interrupt_main()
+            threading.Timer(0.05, _thread.interrupt_main).start()  # at once it would be lost again
         else:
             otherwise(unraisable)
 
