@@ -1,6 +1,5 @@
 """What the verbs share: flags, recipes and their overrides, the compilation cache, errors without a traceback."""
 
-import _thread
 import argparse
 import os
 import platform
@@ -138,7 +137,7 @@ def _deliver_interrupts(otherwise: Callable[[Any], None]) -> Callable[[Any], Non
 
     def hook(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(0.05, _thread.interrupt_main).start()  # at once it would be lost again
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()  # at once it would be lost again
         else:
             otherwise(unraisable)
 
