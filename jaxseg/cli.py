@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import platform
 import sys
 import threading
