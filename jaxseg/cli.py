@@ -2,8 +2,8 @@
 
 import argparse
 import os
-import signal
 import platform
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
