@@ -63,8 +63,11 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
         model, config.preprocess, sources["val"], transforms["val"], config.eval_batch_size, mesh,
         config.data.read_threads,
     )  # fmt: skip
-    for part in ("train", "val"):
-        check_source(sources[part], config.data[part].transforms, limit=config.data.check)
+    notes = [
+        note
+        for part, source in sources.items()
+        for note in check_source(source, config.data[part].transforms, limit=config.data.check)
+    ]
     workdir.mkdir(parents=True, exist_ok=True)
     run_config.save(config, workdir)
 
@@ -80,7 +83,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     )  # fmt: skip
     schedule = build_schedule(config.schedule, config.total_steps)
     timer, began, evaluation = Timer(config.batch_size, config.total_steps), time.time(), None
-    writer.say(describe(config, sources, state, start, workdir))
+    writer.say(describe(config, sources, notes, state, start, workdir))
 
     with contextlib.closing(checkpoints), contextlib.closing(writer), batches:
         train_step = None
@@ -196,14 +199,17 @@ def evaluate(
     return evaluation
 
 
-def describe(config: ConfigDict, sources: dict[str, Any], state: TrainState, start: int, workdir: Path) -> str:
-    """What is about to happen, in three lines."""
+def describe(
+    config: ConfigDict, sources: dict[str, Any], notes: list[str], state: TrainState, start: int, workdir: Path
+) -> str:
+    """What is about to happen, in a few lines."""
     device = jax.devices()[0]
     counts = ", ".join(f"{len(source)} {part}" for part, source in sources.items())
     lines = [
         f"{config.name}: {config.model.backbone.type} + {config.model.decode_head.type}, "
         f"{parameter_count(state.params):,} parameters; {config.data.dataset}: {counts} images, "
         f"{len(sources['train'].classes)} classes",
+        *notes,
         f"{jax.device_count()} x {device.device_kind}; batch {config.batch_size} over all devices",
         f"run folder {workdir}" + (f", continued from step {start}" if start else ""),
     ]
