@@ -125,7 +125,8 @@ def _prepare(piece: Mapping, index: int, total_steps: int):
         raise ConfigError(f"{where}.type={kind!r} is not known. {did_you_mean(str(kind), PIECES)}")
     update, at_first = PIECES[kind]
     begin, end = fields.pop("begin", 0), fields.pop("end", None)
-    end = total_steps if end is None else end
+    # A piece that a shorter run never reaches is no mistake.
+    end = max(total_steps, begin + 1) if end is None else end
     if not 0 <= begin < end:
         raise ConfigError(f"{where}: begin={begin} must be before end={end}")
     allowed = list(inspect.signature(update).parameters)[2:]

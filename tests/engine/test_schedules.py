@@ -63,3 +63,9 @@ def test_a_piece_without_end_lasts_for_the_run():
 def test_errors(pieces, message):
     with pytest.raises(ConfigError, match=message):
         build_schedule(pieces, 20)
+
+
+def test_a_piece_beyond_the_end_of_a_short_run_does_nothing():
+    warmup = {"type": "LinearLR", "start_factor": 0.1, "begin": 0, "end": 10}
+    short = build_schedule((warmup, {"type": "PolyLR", "begin": 10}), 4)
+    assert [short.rate(step, 1.0) for step in range(4)] == pytest.approx([0.1, 0.2, 0.3, 0.4])
