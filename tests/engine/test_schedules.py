@@ -56,7 +56,7 @@ def test_a_piece_without_end_lasts_for_the_run():
         ([{"type": "PolyLR"}, {"type": "PolyLR", "eta_mim": 0.0}], r"schedule\[1\].*'eta_mim'.*Did you mean eta_min"),
         ([{"begin": 0}], "type=None is not known"),
         ([{"type": "PolyLR", "begin": 10, "end": 10}], "begin=10 must be before end=10"),
-        ([{"type": "PolyLR", "begin": 20}], "begin=20 must be before end=20"),
+        ([{"type": "PolyLR", "begin": 20, "end": 15}], "begin=20 must be before end=15"),
         ([{"type": "PolyLR", "by_epoch": True}], "'by_epoch'"),
     ],
 )
