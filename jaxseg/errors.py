@@ -27,8 +27,9 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     'Did you mean PSPHead?'
     """
     names = sorted(str(candidate) for candidate in allowed)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
+    folded = {candidate.lower(): candidate for candidate in names}
+    near = difflib.get_close_matches(str(name).lower(), folded, n=3, cutoff=0.6)
     if near:
-        return f"Did you mean {' or '.join(near)}?"
+        return f"Did you mean {' or '.join(folded[candidate] for candidate in near)}?"
     shown = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
     return f"Allowed: {shown or 'none'}."

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from jaxseg.errors import ConfigError, did_you_mean
 
@@ -57,6 +57,8 @@ def plain(value: Any) -> Any:
     """A config value as plain dicts and tuples."""
     if hasattr(value, "to_dict"):
         value = value.to_dict()
+    if isinstance(value, FieldReference):
+        value = value.get()
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

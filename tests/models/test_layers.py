@@ -24,12 +24,6 @@ from jaxseg.models.layers.resize import resize
 
 FORMS = ("cpu", "tpu")
 
-NO_GRADIENT = pytest.mark.xfail(
-    raises=ValueError,
-    strict=True,
-    reason="the plain pools give lax.reduce_window a traced initial value, and so have no gradient under jit",
-)
-
 
 def load():
     with np.load(TESTS / "models" / "fixtures" / "layers.npz") as arrays:
@@ -105,9 +99,7 @@ def check(case, function, inputs, cotangent, atol=1e-12):
 
 @of_kind("conv", "max_pool", "avg_pool", "adaptive_avg_pool", "resize")
 @pytest.mark.parametrize("form", FORMS)
-def test_equals_pytorch(case, form, request):
-    if form == "tpu" and case["kind"] in ("max_pool", "avg_pool"):
-        request.applymarker(NO_GRADIENT)
+def test_equals_pytorch(case, form):
     inputs, cotangent = arguments(case)
     with precision(np.float64), target_platform(form):
         check(case, forward(case), inputs, cotangent)
@@ -223,10 +215,8 @@ LAYERS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", LAYERS)
-def test_bfloat16(name, form, request):
+def test_bfloat16(name, form):
     """Maps stay bfloat16, forward and backward, and are as right as that allows."""
-    if form == "tpu" and name in ("max_pool", "avg_pool"):
-        request.applymarker(NO_GRADIENT)
     x = jnp.asarray(np.random.default_rng(0).normal(0, 1, (2, 9, 7, 4)), jnp.float32)
 
     def both(x):

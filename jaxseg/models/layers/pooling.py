@@ -31,7 +31,7 @@ def max_pool(
     if on_cpu():
         return _max_of_shifts(x, size, stride, edges)
     return lax.reduce_window(
-        x, jnp.array(-jnp.inf, x.dtype), lax.max, (1, *size, 1), (1, *stride, 1), ((0, 0), *edges, (0, 0))
+        x, np.array(-np.inf, x.dtype), lax.max, (1, *size, 1), (1, *stride, 1), ((0, 0), *edges, (0, 0))
     )
 
 
@@ -55,7 +55,7 @@ def avg_pool(
         total = sum(window for _, window in shifted_windows(padded, size, stride))
     else:
         total = lax.reduce_window(
-            x, jnp.zeros((), x.dtype), lax.add, (1, *size, 1), (1, *stride, 1), ((0, 0), *edges, (0, 0))
+            x, np.zeros((), x.dtype), lax.add, (1, *size, 1), (1, *stride, 1), ((0, 0), *edges, (0, 0))
         )
     counts = [
         _window_counts(x.shape[1 + axis], size[axis], stride[axis], padding[axis], total.shape[1 + axis],

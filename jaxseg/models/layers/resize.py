@@ -46,10 +46,10 @@ def resize(
 
 
 def _resize_axis(x: Array, axis: int, size: int, mode: str, align_corners: bool, factor: float | None) -> Array:
-    if mode == "nearest":
-        return jnp.take(x, _nearest_index(x.shape[axis], size, factor), axis=axis)
     # Coordinates are computed in float32 as PyTorch has them, and in float64 only for float64 maps.
     real = np.float64 if x.dtype == np.float64 else np.float32
+    if mode == "nearest":
+        return jnp.take(x, _nearest_index(x.shape[axis], size, factor, real), axis=axis)
     if on_cpu() and mode == "bilinear":
         return _lerp(x, axis, size, align_corners, factor, real)
     return _multiply(x, _matrix(x.shape[axis], size, mode, align_corners, factor, real), axis)
@@ -99,9 +99,9 @@ def _linear_taps(length, size, align_corners, factor, real) -> tuple[np.ndarray,
     return low, high, np.clip(coordinate - low, 0, 1).astype(real)
 
 
-def _nearest_index(length: int, size: int, factor: float | None) -> np.ndarray:
-    step = np.float32(1 / factor if factor else length / size)
-    return np.minimum(np.floor(np.arange(size, dtype=np.float32) * step).astype(np.int32), length - 1)
+def _nearest_index(length: int, size: int, factor: float | None, real: type) -> np.ndarray:
+    step = real(1 / factor if factor else length / size)
+    return np.minimum(np.floor(np.arange(size, dtype=real) * step).astype(np.int32), length - 1)
 
 
 @functools.lru_cache(maxsize=256)
