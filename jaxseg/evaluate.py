@@ -16,6 +16,7 @@ from jaxseg.data import build_source, build_transforms, check_source
 from jaxseg.engine.evaluation import Evaluation, Evaluator
 from jaxseg.engine.mesh import make_mesh, replicated
 from jaxseg.engine.report import report_run
+from jaxseg.errors import DataError
 from jaxseg.inference import Segmenter, load_run
 
 
@@ -34,7 +35,10 @@ def evaluate(segmenter: Segmenter, part: str = "test", root: str | None = None) 
     with config.unlocked():
         config.data.root = root or config.data.root
     transforms = config.data["val" if part == "train" else part].transforms
-    source = build_source(config.data, part)
+    try:
+        source = build_source(config.data, part)
+    except DataError as error:
+        raise DataError(f"{error} Or choose another part with --part.") from error
     check_source(source, transforms, limit=config.data.check)
     mesh = make_mesh()
     evaluator = Evaluator(
