@@ -1,6 +1,7 @@
 """Several devices, or several processes, compute what one device computes."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def test_eight_devices_equal_one(one_device, tmp_path):
     assert one["pixels"] == eight["pixels"] == PIXELS
     assert_evaluations_equal(eight["untrained"], one["untrained"])
 
+    # A run of one device goes on with eight.
+    shutil.copytree(one_device, tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved" / "checkpoints" / "12")
+    said = runs.python(SCRIPT, "moved", cwd=tmp_path, XLA_FLAGS=several).out
+    assert "continued from step 10" in said
+    assert_losses_equal(tmp_path / "moved", one_device)
+
 
 def assert_evaluations_equal(ours: dict, theirs: dict) -> None:
     confusion, other = np.array(ours["confusion"]), np.array(theirs["confusion"])
@@ -82,5 +90,4 @@ def test_two_processes_equal_one(one_device, tmp_path):
     assert set(second["written"]) <= {"checkpoints"}
     assert "step 12/12" in logs[0].read_text()
     assert "step 12/12" not in logs[1].read_text()
-    runs_again = runs.checkpoints(tmp_path / "run")
-    assert sorted(runs_again) == sorted(runs.checkpoints(one_device))
+    assert sorted(runs.checkpoints(tmp_path / "run")) == sorted(runs.checkpoints(one_device))
