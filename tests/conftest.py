@@ -20,6 +20,7 @@ for name, value in SETTINGS.items():
 
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+
 import runs  # noqa: E402
 
 # Checks the annotated shapes and types of every call, and of the modules' fields.

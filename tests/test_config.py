@@ -3,9 +3,9 @@
 import json
 
 import pytest
-import runs
 from ml_collections import ConfigDict
 
+import runs
 from jaxseg import config as run_config
 from jaxseg.configs import common
 from jaxseg.errors import ConfigError

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pixelwise import PREPROCESS, Head, Pixelwise, variables
 
 from jaxseg.inference import SegmentationResult, encode_decode, make_predict, segment, to_labels
+from pixelwise import PREPROCESS, Head, Pixelwise, variables
 
 
 def images(height, width, count=2):

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 import runs
 
 ROOT = Path(__file__).parent.parent

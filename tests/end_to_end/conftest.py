@@ -5,6 +5,7 @@ from pathlib import Path
 
 import folder
 import pytest
+
 import runs
 
 

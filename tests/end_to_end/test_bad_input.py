@@ -7,8 +7,9 @@ from pathlib import Path
 import folder
 import numpy as np
 import pytest
-import runs
 from PIL import Image
+
+import runs
 
 FOLDER = f"--config={folder.__file__}"
 TINY = f"--config={runs.TINY}"

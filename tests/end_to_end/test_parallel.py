@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import runs
 
 SCRIPT = Path(__file__).with_name("parallel.py")

@@ -9,10 +9,10 @@ import folder
 import jax
 import numpy as np
 import pytest
-import runs
 from PIL import Image
 
 import jaxseg
+import runs
 from jaxseg import cli
 from jaxseg.config import load_recipe
 from jaxseg.engine.state import take_over

@@ -5,13 +5,13 @@ import tracemalloc
 import jax
 import numpy as np
 import pytest
-from pixelwise import PREPROCESS, Memory, Pixelwise, variables
 
 from jaxseg.engine.evaluation import Evaluator
 from jaxseg.engine.mesh import make_mesh
 from jaxseg.errors import ConfigError, DataError
 from jaxseg.inference import make_predict
 from jaxseg.metrics.confusion import scores
+from pixelwise import PREPROCESS, Memory, Pixelwise, variables
 
 SIZES = [(12, 16), (10, 14), (12, 16), (12, 16), (10, 14), (12, 16), (12, 16)]
 

@@ -6,12 +6,12 @@ import numpy as np
 import optax
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from reference import FIXTURES, load_json, precision
 
 from jaxseg.engine.optim import build_optimizer, parameter_settings
 from jaxseg.errors import ConfigError
 from jaxseg.mmseg.convert import reference_names, variable_shapes
 from jaxseg.models import build_model
+from reference import FIXTURES, load_json, precision
 
 FIGURES = load_json(FIXTURES / "optimizers.json")
 MODEL = {"type": "EncoderDecoder", **FIGURES["models"]["fcn_r18"]}

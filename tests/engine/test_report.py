@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from pixelwise import PREPROCESS, Memory, Pixelwise, variables
 
 from jaxseg.engine.evaluation import Evaluator
 from jaxseg.engine.mesh import make_mesh, replicated
 from jaxseg.engine.report import EXAMPLES, _examples, report_run
+from pixelwise import PREPROCESS, Memory, Pixelwise, variables
 
 CONFIG = {"name": "a run", "data": {"root": "here"}}
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import FIXTURES, load_json
 
 from jaxseg.engine.schedules import PIECES, build_schedule
 from jaxseg.errors import ConfigError
+from reference import FIXTURES, load_json
 
 FIGURES = load_json(FIXTURES / "schedules.json")
 STEPS = FIGURES["steps"]

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import quick_jit
 from flax.traverse_util import flatten_dict
-from small_models import CLASSES, head_config, model_config, random_variables
 
+from compiling import quick_jit
 from jaxseg.engine.optim import build_optimizer
 from jaxseg.engine.state import TrainState
 from jaxseg.engine.step import compute_losses, make_train_step, normalise
 from jaxseg.models import build_model
+from small_models import CLASSES, head_config, model_config, random_variables
 
 PREPROCESS = {"mean": (120.0, 110.0, 100.0), "std": (60.0, 50.0, 40.0)}
 SGD = {"type": "SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
-from reference import GOLDEN, as_dtype, load_json, load_npz, nhwc, precision, state_dict, structure
 
 from jaxseg.engine import step as engine_step
 from jaxseg.engine.optim import build_optimizer, parameter_settings
@@ -15,6 +14,7 @@ from jaxseg.engine.state import TrainState
 from jaxseg.mmseg import convert
 from jaxseg.mmseg.convert import reference_names
 from jaxseg.models import build_model
+from reference import GOLDEN, as_dtype, load_json, load_npz, nhwc, precision, state_dict, structure
 
 NAME = "fcn__fcn_r18-d8_4xb2-80k_cityscapes-512x1024"
 

@@ -4,8 +4,8 @@ import json
 import math
 
 import pytest
-import runs
 
+import runs
 from jaxseg.engine.writer import Timer, Writer, duration, read_records
 
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import FIXTURES, load_npz, nhwc
 
 from jaxseg.losses.accuracy import pixel_accuracy
+from reference import FIXTURES, load_npz, nhwc
 
 META, ARRAYS = load_npz(FIXTURES / "losses.npz")
 

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import FIXTURES, load_npz, nchw, nhwc, precision
 
 from jaxseg.errors import ConfigError
 from jaxseg.losses.cross_entropy import EPS, cross_entropy_loss
+from reference import FIXTURES, load_npz, nchw, nhwc, precision
 
 META, ARRAYS = load_npz(FIXTURES / "losses.npz")
 # Nothing in a recipe sets the averaging factor from outside.

@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import FIXTURES, load_npz, nhwc, precision
 
 from jaxseg.losses.cross_entropy import cross_entropy_loss
 from jaxseg.losses.samplers import ohem_pixel_weights
+from reference import FIXTURES, load_npz, nhwc, precision
 
 META, ARRAYS = load_npz(FIXTURES / "losses.npz")
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import FIXTURES, load_npz
 
 from jaxseg.metrics import ConfusionMatrix, count_pixels, mean_iou, scores, summary
+from reference import FIXTURES, load_npz
 
 META, ARRAYS = load_npz(FIXTURES / "metrics.npz")
 BY_CLASS = ("IoU", "Acc", "Dice", "Precision", "Recall", "Fscore")

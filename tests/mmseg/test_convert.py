@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from reference import GOLDEN, fill, load_npz, state_dict, structure
-from small_models import model_config
 
 from jaxseg.errors import CheckpointError
 from jaxseg.mmseg.convert import convert, reference_name, reference_names, to_ours, variable_shapes
 from jaxseg.models import build_model
+from reference import GOLDEN, fill, load_npz, state_dict, structure
+from small_models import model_config
 
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
 

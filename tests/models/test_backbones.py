@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import quick_jit
 from flax.traverse_util import flatten_dict
-from small_models import random_variables
 
+from compiling import quick_jit
 from jaxseg.errors import ConfigError
 from jaxseg.models import BACKBONES
 from jaxseg.models.registry import build
+from small_models import random_variables
 
 RESNET = {"depth": 18, "stem_channels": 8, "base_channels": 8}
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from compiling import quick_jit
-from reference import FIXTURES, as_dtype, filled_variables, load_npz, nchw, nhwc, precision
 
+from compiling import quick_jit
 from jaxseg.models import BACKBONES, HEADS
 from jaxseg.models.registry import build
+from reference import FIXTURES, as_dtype, filled_variables, load_npz, nchw, nhwc, precision
 
 META, ARRAYS = load_npz(FIXTURES / "resnets.npz")
 

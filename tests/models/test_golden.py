@@ -5,15 +5,15 @@ import functools
 import jax
 import numpy as np
 import pytest
-from compiling import quick_jit
 from flax.traverse_util import flatten_dict
-from reference import GOLDEN, as_dtype, load_npz, nchw, nhwc, precision, state_dict, structure
 
+from compiling import quick_jit
 from jaxseg.engine.step import compute_losses
 from jaxseg.inference import encode_decode
 from jaxseg.mmseg import convert
 from jaxseg.mmseg.convert import reference_names
 from jaxseg.models import build_model
+from reference import GOLDEN, as_dtype, load_npz, nchw, nhwc, precision, state_dict, structure
 
 CGNET = "cgnet__cgnet_fcn_4xb4-60k_cityscapes-680x680"
 PSPNET = "pspnet__pspnet_r18-d8_4xb2-80k_cityscapes-512x1024"

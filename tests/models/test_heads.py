@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import quick_jit
 from flax.traverse_util import flatten_dict
-from small_models import CLASSES, head_config, model_config, random_batch, random_variables
 
+from compiling import quick_jit
 from jaxseg.engine.step import compute_losses
 from jaxseg.errors import ConfigError
 from jaxseg.inference import encode_decode
 from jaxseg.models import HEADS, build_model
+from small_models import CLASSES, head_config, model_config, random_batch, random_variables
 
 # Where a head needs other fields than one map of 32 channels.
 FIELDS = {

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from reference import FIXTURES, load_json
 
 from jaxseg.mmseg.convert import reference_name
 from jaxseg.models import BACKBONES, HEADS
 from jaxseg.models.registry import build
+from reference import FIXTURES, load_json
 
 CASES = load_json(FIXTURES / "initialisation.json")
 

@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import quick_jit
-from reference import TESTS, nchw, nhwc, precision
 
+from compiling import quick_jit
 from jaxseg.errors import ConfigError
 from jaxseg.models.layers.activation import PReLU, build_activation
 from jaxseg.models.layers.conv import Conv, conv2d
@@ -21,6 +20,7 @@ from jaxseg.models.layers.norm import BatchNorm, GroupNorm, build_norm, norm_nam
 from jaxseg.models.layers.platform import on_cpu, target_platform
 from jaxseg.models.layers.pooling import adaptive_avg_pool, avg_pool, max_pool
 from jaxseg.models.layers.resize import resize
+from reference import TESTS, nchw, nhwc, precision
 
 FORMS = ("cpu", "tpu")
 

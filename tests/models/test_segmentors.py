@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import quick_jit
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
-from small_models import CLASSES, Pyramid, head_config, model_config, random_batch, random_variables
 
+from compiling import quick_jit
 from jaxseg.engine.step import compute_losses
 from jaxseg.errors import ConfigError
 from jaxseg.inference import encode_decode, to_labels
 from jaxseg.models import BACKBONES, HEADS, build_model, register
 from jaxseg.models.heads.decode_head import DecodeHead
+from small_models import CLASSES, Pyramid, head_config, model_config, random_batch, random_variables
 
 IMAGES = np.zeros((1, 64, 64, 3), np.float32)
 
