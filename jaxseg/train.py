@@ -106,6 +106,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
                 notify(callbacks, "on_checkpoint", step, state)
         if evaluation is None:  # the run had ended already
             evaluation = evaluate(evaluator, state, start, writer, timer, write=False)
+        writer.advance(int(state.step), "writing the report")
         facts = {"Steps": f"{int(state.step):,}", "Time since the last start": duration(time.time() - began)}
         report = report_run(
             workdir / "report", config, evaluator, state.variables, evaluation, workdir=workdir, facts=facts
