@@ -88,6 +88,8 @@ def test_a_missing_key_names_those_that_are_there():
         charts.metric_chart(RECORDS, "unused.png", key="miou")
     with pytest.raises(DataError, match="aAcc, mIoU"):
         charts.metric_chart(RECORDS, "unused.png", key="depth")
+    with pytest.raises(DataError, match="'lr'"):
+        charts.learning_rate_chart([], "unused.png")
 
 
 @pytest.mark.parametrize("n", [1, 2, 11, 130])
