@@ -1,4 +1,4 @@
-"""CGNet (Wu et al. 2018): recipes `cgnet_camvid` and the reference's own names.
+"""CGNet (Wu et al. 2018): the recipe `cgnet_camvid`.
 
 python -m jaxseg.train --config=configs/cgnet.py:cgnet_camvid --config.data.root=DIR
 """
