@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,13 @@ RUNTIME_FIELDS = (
     "log_every", "checkpoint_every", "checkpoint.keep", "checkpoint.keep_best", "checkpoint.metric",
     "compilation_cache", "data.read_threads", "data.num_workers", "data.check",
 )  # fmt: skip
-# What `checkpoint.metric` can be, besides IoU and Acc of a class, as in "IoU/road".
-METRICS = ("mIoU", "mAcc", "aAcc")
+# What `checkpoint.metric` can be, besides IoU, Acc and Dice of a class, as in "IoU/road".
+METRICS = ("mIoU", "mAcc", "aAcc", "mDice")
+# What a part of the data may have otherwise than the data set as a whole.
+PART_FIELDS = (
+    "dataset", "root", "classes", "palette", "image_dir", "label_dir", "image_suffix", "label_suffix", "ignore_index",
+    "reduce_zero_label", "label_map",
+)  # fmt: skip
 
 
 def recipe_folder() -> Path:
@@ -76,7 +81,55 @@ def load_recipe(name: str) -> ConfigDict:
         raise ConfigError(f"{where}: {type(error).__name__}: {str(error).strip()}") from error
     if not isinstance(config, Mapping | ConfigDict):
         raise ConfigError(f"{path}: get_config must return a ConfigDict; it returned {config!r}")
-    return ConfigDict(config).lock()
+    return complete(ConfigDict(config)).lock()
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """Fills in the defaults that a recipe leaves out, in place, so that all there is to set can be seen.
+
+    Args:
+        config: A recipe, not locked. Parts of types that are not known stay as they are.
+    """
+    from jaxseg.data.transforms import transform_defaults
+    from jaxseg.engine.optim import optimizer_defaults
+    from jaxseg.engine.schedules import piece_defaults
+    from jaxseg.losses import loss_defaults
+    from jaxseg.models import HEADS, PARTS, SEGMENTORS, field_defaults
+
+    if model := config.get("model"):
+        config.model = model = _each(model, lambda part: field_defaults(SEGMENTORS, part))
+        for name, registry in PARTS.items():
+            model[name] = _each(model.get(name), lambda part, registry=registry: field_defaults(registry, part))
+            if registry is HEADS:
+                for head in model[name] if isinstance(model[name], tuple) else [model[name] or {}]:
+                    if "loss_decode" in head:
+                        head["loss_decode"] = _each(head["loss_decode"], loss_defaults)
+    if config.get("optimizer"):
+        config.optimizer = _each(config.optimizer, optimizer_defaults)
+    if "schedule" in config:
+        config.schedule = _each(config.schedule, piece_defaults)
+    for part in ("train", "val", "test"):
+        if "transforms" in config.get("data", {}).get(part, {}):
+            config.data[part].transforms = _each(config.data[part].transforms, transform_defaults)
+    return config
+
+
+def _each(parts: Any, defaults: Callable[[Any], Mapping[str, Any]]) -> Any:
+    """A copy of the part, or of every part of a sequence, with its defaults filled in."""
+    if isinstance(parts, tuple | list):
+        return tuple(_each(part, defaults) for part in parts)
+    if not isinstance(parts, Mapping | ConfigDict):
+        return parts
+    return _filled(parts, defaults(parts.to_dict() if isinstance(parts, ConfigDict) else parts))
+
+
+def _filled(part: Any, defaults: Mapping[str, Any]) -> Any:
+    """A copy of the part with the defaults of fields that are missing."""
+    part = copy.copy(part)
+    for name, value in defaults.items():
+        if name not in part:
+            part[name] = value
+    return part
 
 
 def override(config: ConfigDict, fields: Sequence[tuple[str, str | None]]) -> ConfigDict:
@@ -140,6 +193,7 @@ def check(config: Mapping[str, Any]) -> None:
         have, allowed = config, known
         for part in section.split("."):
             have, allowed = have[part], allowed[part]
+        allowed = (*allowed, *PART_FIELDS) if section.startswith("data.") else allowed
         for name in have:
             if name not in allowed:
                 raise ConfigError(f"config.{section}.{name} is not a known field. {did_you_mean(name, allowed)}")
@@ -165,7 +219,7 @@ def check_metric(metric: str, classes: Sequence[str]) -> None:
     Raises:
         ConfigError: Names the nearest.
     """
-    known = [*METRICS, *(f"{kind}/{name}" for kind in ("IoU", "Acc") for name in classes)]
+    known = [*METRICS, *(f"{kind}/{name}" for kind in ("IoU", "Acc", "Dice") for name in classes)]
     if metric not in known:
         raise ConfigError(f"config.checkpoint.metric={metric!r} is not known. {did_you_mean(metric, known)}")
 

@@ -19,10 +19,10 @@ from jaxseg.data.transforms.loading import LoadImage
 from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, best_step, find_steps, read_items
 from jaxseg.engine.step import normalise
 from jaxseg.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from jaxseg.mmseg.convert import variable_shapes
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.layers.resize import resize
+from jaxseg.models.names import variable_shapes
 from jaxseg.models.registry import Config
 from jaxseg.visualize.files import write_png
 from jaxseg.visualize.overlay import overlay

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from jaxseg.config import load_recipe
 from jaxseg.configs import cgnet, common
-from jaxseg.mmseg.convert import reference_name, to_ours
+from jaxseg.mmseg.convert import to_ours
+from jaxseg.models.names import reference_name
 
 TESTS = Path(__file__).parent
 FIXTURES = TESTS / "fixtures"

@@ -11,8 +11,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.engine.schedules import Schedule, build_schedule
 from jaxseg.errors import ConfigError, did_you_mean
-from jaxseg.mmseg.convert import reference_name
 from jaxseg.models import build_model
+from jaxseg.models.names import reference_name
 from jaxseg.models.registry import Config, plain
 
 # Fields of each optimizer and their defaults; what comes after the rate's sign is PyTorch's meaning of them.
@@ -90,6 +90,13 @@ def build_optimizer(config: Config, params: Any) -> optax.GradientTransformation
         hold = optax.masked(optax.set_to_zero(), frozen)
         chain = [hold, *chain, hold]
     return optax.chain(*chain)
+
+
+def optimizer_defaults(config: Config) -> dict[str, Any]:
+    """The fields that an optimizer of this type may leave out; none where the type is not known."""
+    if config.get("type") not in OPTIMIZERS:
+        return {}
+    return {**OPTIMIZERS[config["type"]], "weight_decay": 0.0, "paramwise_cfg": None, "clip_grad": None}
 
 
 def parameter_settings(config: Config, params: Any) -> Any:

@@ -4,13 +4,13 @@ A schedule is a sequence of pieces, each active from its step `begin` up to (not
 an active piece replaces the rate by a * rate + b (+ c * base_rate), whatever the pieces before it made of the
 rate; so a warm-up may run beside a decay, and a rate outside every piece stays as it was. Because each step is
 affine, so is the whole curve: rate(step) = a[step] * base_rate + b[step], with one pair of tables for parameters of
-every base rate.
+every base rate. A WarmupLR multiplies what the other pieces make of the rate, and has no part in how they go on.
 """
 
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +79,19 @@ PIECES: dict[str, tuple[Callable[..., Affine], bool]] = {
 }
 
 
+def warmup_factor(step: int, end: int, mode: str = "linear", factor: float = 0.1) -> float:
+    """What a WarmupLR multiplies the rate of a step before its `end` with: `factor` at step 0, or all the time."""
+    return {
+        "linear": factor + (1 - factor) * step / end,
+        "exp": factor ** (1 - step / end),
+        "constant": factor,
+    }[mode]
+
+
+WARMUP = "WarmupLR"
+WARMUP_MODES = ("linear", "exp", "constant")
+
+
 class Schedule(NamedTuple):
     """Tables of the rate at every step of a run: rate = scale[step] * base_rate + shift[step]."""
 
@@ -99,21 +112,24 @@ def build_schedule(pieces: Sequence[Mapping], total_steps: int) -> Schedule:
     """Builds the schedule of a run.
 
     Args:
-        pieces: Dicts of `type` (a key of PIECES), `begin` (0), `end` (the end of the run) and that type's fields.
+        pieces: Dicts of `type` (a key of PIECES), `begin` (0), `end` (the end of the run) and that type's fields; or
+            {"type": "WarmupLR", "end", "mode": "linear" | "exp" | "constant", "factor"}.
         total_steps: Number of steps of the run.
 
     Raises:
         ConfigError: An unknown type or field, or begin not before end.
     """
     scale, shift = np.ones(total_steps + 1), np.zeros(total_steps + 1)
-    prepared = [_prepare(piece, i, total_steps) for i, piece in enumerate(pieces)]
+    warmups = [_prepare_warmup(piece, i) for i, piece in enumerate(pieces) if piece.get("type") == WARMUP]
+    prepared = [_prepare(piece, i, total_steps) for i, piece in enumerate(pieces) if piece.get("type") != WARMUP]
     a, b = 1.0, 0.0
     for step in range(total_steps + 1):
         for update, at_first, begin, end, fields in prepared:
             if begin <= step < end and (at_first or step > begin):
                 times, plus, *of_base = update(step - begin, end - begin - 1, **fields)
                 a, b = times * a + sum(of_base), times * b + plus
-        scale[step], shift[step] = a, b
+        warm = math.prod(warmup_factor(step, **fields) for fields in warmups if step < fields["end"])
+        scale[step], shift[step] = warm * a, warm * b
     return Schedule(scale, shift)
 
 
@@ -122,7 +138,7 @@ def _prepare(piece: Mapping, index: int, total_steps: int):
     where = f"schedule[{index}]"
     kind = fields.pop("type", None)
     if kind not in PIECES:
-        raise ConfigError(f"{where}.type={kind!r} is not known. {did_you_mean(str(kind), PIECES)}")
+        raise ConfigError(f"{where}.type={kind!r} is not known. {did_you_mean(str(kind), [*PIECES, WARMUP])}")
     update, at_first = PIECES[kind]
     begin, end = fields.pop("begin", 0), fields.pop("end", None)
     # A piece that a shorter run never reaches is no mistake.
@@ -134,3 +150,28 @@ def _prepare(piece: Mapping, index: int, total_steps: int):
         if name not in allowed:
             raise ConfigError(f"{where}: {kind} has no field {name!r}. {did_you_mean(name, allowed)}")
     return update, at_first, begin, end, fields
+
+
+def _prepare_warmup(piece: Mapping, index: int) -> dict:
+    fields = {name: value for name, value in piece.items() if name != "type"}
+    where = f"schedule[{index}]"
+    for name in fields:
+        if name not in (allowed := ("end", "mode", "factor")):
+            raise ConfigError(f"{where}: {WARMUP} has no field {name!r}. {did_you_mean(name, allowed)}")
+    if fields.get("mode", "linear") not in WARMUP_MODES:
+        mode = fields["mode"]
+        raise ConfigError(f"{where}.mode={mode!r} is not known. {did_you_mean(str(mode), WARMUP_MODES)}")
+    if not isinstance(fields.get("end"), int) or fields["end"] < 1:
+        raise ConfigError(f"{where}.end={fields.get('end')!r} must be the number of steps to warm up")
+    return fields
+
+
+def piece_defaults(piece: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a piece of this type may leave out; none where the type is not known."""
+    kind = piece.get("type")
+    if kind == WARMUP:
+        return {"mode": "linear", "factor": 0.1}
+    if kind not in PIECES:
+        return {}
+    parameters = list(inspect.signature(PIECES[kind][0]).parameters.values())[2:]
+    return {"begin": 0, "end": None} | {p.name: p.default for p in parameters if p.default is not p.empty}

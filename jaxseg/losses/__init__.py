@@ -80,6 +80,16 @@ def loss_configs(head: Any) -> Sequence[Mapping]:
     return configs
 
 
+def loss_defaults(config: Mapping) -> dict[str, Any]:
+    """The fields of the loss that `config` describes which have defaults; none where the type is not known."""
+    kind = config.get("type")
+    if kind not in LOSSES:
+        return {}
+    parameters = inspect.signature(LOSSES[kind]).parameters.values()
+    own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "ignore_index"}
+    return own | {"loss_weight": 1.0, "loss_name": DEFAULT_NAMES.get(kind, "loss")}
+
+
 def _evaluate(config: Mapping, logits, labels, weight, ignore_index, **overrides) -> Array:
     fields = {key: value for key, value in config.items() if key not in ("type", "loss_weight", "loss_name")}
     loss = LOSSES[config["type"]](logits, labels, weight, ignore_index=ignore_index, **(fields | overrides))

@@ -100,13 +100,13 @@ def scores(
 
 
 def summary(counts: Int[np.ndarray, "c c"], classes: Sequence[str]) -> dict:
-    """Scores in percent, as they are logged: "mIoU", "mAcc", "aAcc", and "IoU" and "Acc" by class name.
+    """Scores in percent, as they are logged: "mIoU", "mAcc", "aAcc", "mDice"; "IoU", "Acc", "Dice" by class name.
 
     A class that occurs neither in the truth nor in the predictions has None, and does not count in the means.
     """
     result = scores(counts)
-    percent = {name: _percent(result[name]) for name in ("mIoU", "mAcc", "aAcc")}
-    for name in ("IoU", "Acc"):
+    percent = {name: _percent(result[name]) for name in ("mIoU", "mAcc", "aAcc", "mDice")}
+    for name in ("IoU", "Acc", "Dice"):
         percent[name] = {label: _percent(value) for label, value in zip(classes, result[name], strict=True)}
     return percent
 

@@ -9,36 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from jaxseg.errors import CheckpointError, did_you_mean
+from jaxseg.models.names import Path, reference_name, variable_shapes
 
-Path = tuple[str, ...]
-
-# Our leaf -> the reference's.
-LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "negative_slope": "weight",
-    "mean": "running_mean",
-    "var": "running_var",
-}
 IGNORED = ("num_batches_tracked",)
-
-
-def variable_shapes(model: nn.Module, size: tuple[int, int] = (64, 64)) -> dict[Path, jax.ShapeDtypeStruct]:
-    """Shapes of all variables by path (collection first), without computing any."""
-    channels = getattr(model.backbone, "in_channels", 3)
-    images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
-    return flatten_dict(jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images))
-
-
-def reference_name(path: Path) -> str:
-    """The reference's name of a variable, with "_" where it may have "." (see the rule above)."""
-    return ".".join((*path[:-1], LEAVES.get(path[-1], path[-1])))
 
 
 def reference_names(model: nn.Module, names: list[str]) -> dict[str, Path]:

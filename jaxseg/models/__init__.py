@@ -12,7 +12,7 @@ from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
 from jaxseg.models.heads import fcn, psp, uper
-from jaxseg.models.registry import Config, Registry, build, plain, register
+from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
     "CGNet": cgnet.CGNet,
@@ -30,7 +30,19 @@ SEGMENTORS: Registry = {
     "EncoderDecoder": segmentors.EncoderDecoder,
 }
 
-__all__ = ["BACKBONES", "HEADS", "NECKS", "SEGMENTORS", "build_model", "register"]
+# Fields of a segmentor that are modules themselves.
+PARTS: dict[str, Registry] = {"backbone": BACKBONES, "neck": NECKS, "decode_head": HEADS, "auxiliary_head": HEADS}
+
+__all__ = [
+    "BACKBONES",
+    "HEADS",
+    "NECKS",
+    "PARTS",
+    "SEGMENTORS",
+    "build_model",
+    "field_defaults",
+    "register",
+]
 
 
 def build_model(config: Config) -> nn.Module:
@@ -44,17 +56,14 @@ def build_model(config: Config) -> nn.Module:
         ConfigError: A part is unknown or a field is; the message names the field and the nearest known one.
     """
     config = {key: value for key, value in plain(config).items() if value is not None}
-    parts: dict[str, Any] = {}
-    for name, registry in (("backbone", BACKBONES), ("neck", NECKS), ("decode_head", HEADS)):
-        if name in config:
-            parts[name] = build(registry, config.pop(name), f"model.{name}")
-        elif name != "neck":
+    for name in ("backbone", "decode_head"):
+        if name not in config:
             raise ConfigError(f"model.{name} is missing")
-    auxiliary = config.pop("auxiliary_head", None)
-    if isinstance(auxiliary, Mapping):
-        parts["auxiliary_head"] = build(HEADS, auxiliary, "model.auxiliary_head")
-    elif auxiliary:
-        parts["auxiliary_head"] = tuple(
-            build(HEADS, head, f"model.auxiliary_head[{i}]") for i, head in enumerate(auxiliary)
-        )
+    parts: dict[str, Any] = {}
+    for name, registry in PARTS.items():
+        part = config.pop(name, None)
+        if isinstance(part, Mapping):
+            parts[name] = build(registry, part, f"model.{name}")
+        elif part:
+            parts[name] = tuple(build(registry, item, f"model.{name}[{i}]") for i, item in enumerate(part))
     return build(SEGMENTORS, config | parts, "model")

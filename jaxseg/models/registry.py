@@ -1,5 +1,6 @@
 """From configs to modules: the registries' functions."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,15 @@ def build(registry: Registry, config: Config, where: str) -> nn.Module:
         return module(**fields)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def field_defaults(registry: Registry, config: Config) -> dict[str, Any]:
+    """The fields of the module that `config` describes which have defaults; none where the type is not known."""
+    kind = config.get("type")
+    module = kind if isinstance(kind, type) else registry.get(kind)
+    fields = {} if module is None else module.__dataclass_fields__
+    defaults = {name: field.default for name, field in fields.items() if name not in ("parent", "name")}
+    return {name: plain(value) for name, value in defaults.items() if value is not dataclasses.MISSING}
 
 
 def plain(value: Any) -> Any:

@@ -9,8 +9,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.engine.optim import build_optimizer, parameter_settings
 from jaxseg.errors import ConfigError
-from jaxseg.mmseg.convert import reference_names, variable_shapes
+from jaxseg.mmseg.convert import reference_names
 from jaxseg.models import build_model
+from jaxseg.models.names import variable_shapes
 from reference import FIXTURES, load_json, precision
 
 FIGURES = load_json(FIXTURES / "optimizers.json")

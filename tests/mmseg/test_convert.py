@@ -6,8 +6,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jaxseg.errors import CheckpointError
-from jaxseg.mmseg.convert import convert, reference_name, reference_names, to_ours, variable_shapes
+from jaxseg.mmseg.convert import convert, reference_names, to_ours
 from jaxseg.models import build_model
+from jaxseg.models.names import reference_name, variable_shapes
 from reference import GOLDEN, fill, load_npz, state_dict, structure
 from small_models import model_config
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from jaxseg.mmseg.convert import reference_name
 from jaxseg.models import BACKBONES, HEADS
+from jaxseg.models.names import reference_name
 from jaxseg.models.registry import build
 from reference import FIXTURES, load_json
 

@@ -1,5 +1,6 @@
 """Transforms of records: `(record, rng) -> record`, named as the reference names them."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
     "Size",
     "Transform",
     "build_transforms",
+    "transform_defaults",
 ]
 
 TRANSFORMS: dict[str, type] = {
@@ -30,6 +32,14 @@ TRANSFORMS: dict[str, type] = {
     "PhotoMetricDistortion": PhotoMetricDistortion,
     "Pad": Pad,
 }
+
+
+def transform_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a transform of this type may leave out; none where the type is not known."""
+    kind = config.get("type")
+    module = kind if isinstance(kind, type) else TRANSFORMS.get(kind)
+    fields = dataclasses.fields(module) if dataclasses.is_dataclass(module) else ()
+    return {field.name: field.default for field in fields if field.init and field.default is not dataclasses.MISSING}
 
 
 def build_transforms(configs: Iterable[Mapping[str, Any] | Transform], *, fuse: bool = True) -> Pipeline:

@@ -1,0 +1,279 @@
+"""Data sets and transforms of an MMSegmentation config, as `config.data`."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxseg.data.datasets import DATASETS, REFERENCE_NAMES, DatasetInfo
+from jaxseg.data.transforms import TRANSFORMS
+from jaxseg.errors import ConfigError, did_you_mean
+from jaxseg.mmseg.fields import Fields, tuples
+
+PARTS = ("train", "val", "test")
+READING = "how files are read is the machine's business"
+LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "drop_last", "collate_fn")
+DATASET_FIELDS = (
+    "type", "data_root", "data_prefix", "ann_file", "pipeline", "metainfo", "img_suffix", "seg_map_suffix",
+    "ignore_index", "reduce_zero_label",
+)  # fmt: skip
+# What the loader does without a transform.
+PACKING = ("PackSegInputs", "DefaultFormatBundle", "ImageToTensor", "ToTensor", "Collect")
+
+
+class Files(NamedTuple):
+    """Where the files of one data set of the reference's are; folders and the split file are below the root."""
+
+    image_dir: str
+    label_dir: str
+    split_file: str
+
+
+class Dataset(NamedTuple):
+    """A part of the data as the reference describes it: the fields of a data set, and where its files are."""
+
+    kind: str
+    root: str
+    files: tuple[Files, ...]
+    fields: dict[str, Any]  # other fields of `config.data` that are given
+    transforms: tuple[dict[str, Any], ...]
+    where: str
+
+
+def translate_data(config: Fields, pad: Mapping[str, Any] | None) -> tuple[dict[str, Any], int]:
+    """`config.data`, and how many images each device takes in a step.
+
+    Args:
+        config: The whole config; its three dataloaders are taken.
+        pad: The transform that ends those of training, if there is one.
+
+    Raises:
+        ConfigError: A field has no counterpart; names it.
+    """
+    from jaxseg.configs import common
+
+    images, datasets = 1, {}
+    for part in PARTS:
+        loader = config.section(f"{part}_dataloader", None)
+        if "dataset" not in loader:
+            continue
+        if part == "train":
+            images = int(loader.take("batch_size", 1))
+        loader.ignore("scores are the same however many images are evaluated at a time", "batch_size")
+        loader.ignore(READING, *LOADING)
+        loader.ignore("training shuffles, evaluation keeps the order", "sampler")
+        datasets[part] = _dataset(loader.section("dataset"), pad if part == "train" else None)
+        loader.done()
+    if "train" not in datasets:
+        raise ConfigError("train_dataloader.dataset is missing")
+    # Who gives one set to evaluate on means it for both.
+    others = [part for part in ("val", "test", "train") if part in datasets]
+    datasets = {part: datasets.get(part, datasets[others[0]]) for part in PARTS}
+
+    rows = {part: _rows(dataset) for part, dataset in datasets.items()}
+    row = next((row for row in rows["train"] if all(row in rows[part] for part in PARTS)), next(iter(rows["train"])))
+    root, parts = datasets["train"].root, {}
+    for part, dataset in datasets.items():
+        own = row if row in rows[part] else next(iter(rows[part]))
+        place = {name: value for name, value in (("dataset", own), ("root", dataset.root)) if value not in (row, root)}
+        given = {name: value for name, value in dataset.fields.items() if value != getattr(DATASETS[own], name)}
+        parts[part] = {**place, **rows[part][own], **given}
+    # What holds for all parts is said once.
+    shared = {
+        name: value
+        for name, value in parts["train"].items()
+        if not name.startswith("split") and all(name in parts[part] and parts[part][name] == value for part in PARTS)
+    }
+    for part, fields in parts.items():
+        own = {name: value for name, value in fields.items() if name not in shared}
+        parts[part] = {"split": part, "split_file": None, **own, "transforms": datasets[part].transforms}
+    return common.data(row, root, **shared, **parts), images
+
+
+def _dataset(fields: Fields, pad: Mapping[str, Any] | None) -> Dataset:
+    """Reads one part: a data set, repeated or not, or several that follow one another."""
+    kind = fields.take("type")
+    while kind == "RepeatDataset":
+        fields.ignore("training never runs out of passes", "times", "lazy_init")
+        inner = fields.section("dataset")
+        fields.done()
+        fields, kind = inner, inner.take("type")
+    if kind == "ConcatDataset":
+        fields.ignore(READING, "lazy_init", "ignore_keys", "separate_eval")
+        datasets = fields.take("datasets")
+        fields.done()
+        leaves = [
+            _leaf(Fields(leaf, f"{fields.name('datasets')}[{i}]", fields.ignored), pad)
+            for i, leaf in enumerate(datasets)
+        ]
+        first, *more = leaves
+        for leaf in more:
+            if leaf._replace(files=first.files, where=first.where) != first:
+                raise ConfigError(f"{leaf.where} differs from {first.where} in more than where its files are")
+        return first._replace(files=tuple(files for leaf in leaves for files in leaf.files))
+    fields = Fields({"type": kind, **fields.rest()}, fields.where, fields.ignored)
+    return _leaf(fields, pad)
+
+
+def _leaf(fields: Fields, pad: Mapping[str, Any] | None) -> Dataset:
+    """Reads one data set."""
+    kind = fields.take("type")
+    if kind not in REFERENCE_NAMES:
+        hint = did_you_mean(str(kind), REFERENCE_NAMES)
+        raise ConfigError(
+            f"{fields.name('type')}={kind!r} is not a data set that is known here. {hint} "
+            "A class of your own can be read as a BaseSegDataset, with its classes as metainfo.classes."
+        )
+    info = DATASETS[REFERENCE_NAMES[kind][0]]
+    prefix = fields.section("data_prefix", {})
+    files = Files(
+        *(str(prefix.take(name, None) or "").rstrip("/") for name in ("img_path", "seg_map_path")),
+        fields.take("ann_file", None) or "",
+    )
+    prefix.done()
+    meta, given = fields.section("metainfo", {}), {}
+    for name in ("classes", "palette"):
+        value = tuples(meta.take(name, None))
+        if value is not None and value != getattr(info, name):
+            given[name] = value
+    meta.done()
+    # The reference's defaults of a plain data set are one suffix each.
+    plain = {"image_suffix": (".jpg",), "label_suffix": (".png",)} if kind in _PLAIN else {}
+    for name, field in (("img_suffix", "image_suffix"), ("seg_map_suffix", "label_suffix")):
+        value = fields.take(name, None)
+        value = plain.get(field) if value is None else (value,)
+        if value is not None and value != getattr(info, field):
+            given[field] = value
+    for name in ("ignore_index", "reduce_zero_label"):
+        value = fields.take(name, None)
+        if value is not None and value != getattr(info, name):
+            given[name] = value
+    reduce = given.get("reduce_zero_label", info.reduce_zero_label)
+    transforms = translate_transforms(fields.take("pipeline", ()), fields.name("pipeline"), reduce, fields.ignored)
+    if pad is not None and not any(_same_padding(pad, transform) for transform in transforms):
+        transforms = (*transforms, dict(pad))
+    fields.ignore(READING, "lazy_init", "serialize_data", "max_refetch", "backend_args", "file_client_args")
+    fields.ignore("the part of the data says it", "test_mode", "gt_seg_map_loader_cfg")
+    for name in ("indices", "filter_cfg"):
+        fields.expect(name, None)
+    root = str(fields.take("data_root", None) or ".")
+    root = root.rstrip("/") or "/"
+    fields.done(DATASET_FIELDS)
+    return Dataset(kind, root, (files,), given, transforms, fields.where)
+
+
+_PLAIN = tuple(kind for kind, rows in REFERENCE_NAMES.items() if rows == ("FolderDataset",))
+
+
+def _same_padding(pad: Mapping[str, Any], transform: Mapping[str, Any]) -> bool:
+    return transform["type"] == "Pad" and all(transform.get(name) == pad.get(name) for name in ("size", "size_divisor"))
+
+
+def _rows(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """The rows of our table that the data set can be, each with what says where its files are.
+
+    A row whose folders fit needs no more than a split; else the first row is taken, with the folders as they are.
+    """
+    found = {}
+    for row in REFERENCE_NAMES[dataset.kind]:
+        info = DATASETS[row]
+        own = [_split(info, files) for files in dataset.files]
+        default = DATASETS[REFERENCE_NAMES[dataset.kind][0]].reduce_zero_label
+        fits = dataset.fields.get("reduce_zero_label", default) == info.reduce_zero_label
+        if fits and None not in own:
+            part = next((name for name in PARTS if _as_tuple(info.splits.get(name, name)) == tuple(own)), None)
+            found[row] = {"split": part or (own[0] if len(own) == 1 else tuple(own))}
+    if found:
+        return found
+    if len(dataset.files) > 1:
+        raise ConfigError(f"{dataset.where}: data sets of other folders than usual can't be concatenated")
+    files = dataset.files[0]
+    return {REFERENCE_NAMES[dataset.kind][0]: files._asdict()}
+
+
+def _split(info: DatasetInfo, files: Files) -> str | None:
+    """The row's own name of the split that has these files; None where no split has them."""
+    names = set()
+    for template, path in ((info.image_dir, files.image_dir), (info.split_file, files.split_file)):
+        match = re.fullmatch(re.escape(template).replace(r"\{split\}", "(.+)"), path)
+        if not match:
+            return None
+        names.update(match.groups())
+    if len(names) > 1:
+        return None
+    for name in names or PARTS:
+        if info.label_dirs.get(name, info.label_dir).format(split=name) == files.label_dir:
+            return name
+    return None
+
+
+def _as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def translate_transforms(
+    pipeline: Sequence[Mapping[str, Any]], where: str, reduce_zero_label: bool, ignored: dict[str, str]
+) -> tuple[dict[str, Any], ...]:
+    """Transforms of the reference's, as ours.
+
+    Args:
+        pipeline: Dicts of `type` and fields.
+        where: Their place in the config, for messages.
+        reduce_zero_label: The data set's; a LoadAnnotations that says the same says nothing.
+        ignored: Gets what is left out, with the reasons.
+
+    Raises:
+        ConfigError: A transform or a field of one has no counterpart here.
+    """
+    translated = []
+    for i, config in enumerate(pipeline):
+        fields = Fields(config, f"{where}[{i}]", ignored)
+        kind = fields.take("type")
+        if kind in PACKING:
+            fields.ignore_all_but((), "records carry what they need")
+            ignored[fields.where] = f"batches are put together without {kind}"
+        elif kind not in TRANSFORMS:
+            raise ConfigError(
+                f"{fields.name('type')}={kind!r} is not a transform of this version. {did_you_mean(kind, TRANSFORMS)}"
+            )
+        else:
+            translated.append(_transform(kind, fields, reduce_zero_label))
+    return tuple(translated)
+
+
+def _transform(kind: str, fields: Fields, reduce_zero_label: bool) -> dict[str, Any]:
+    """One transform of a known type."""
+    fields.ignore(READING, "backend_args", "file_client_args", "ignore_empty")
+    module = TRANSFORMS[kind]
+    if module.__name__ in ("LoadImage", "LoadAnnotations"):
+        fields.expect("imdecode_backend", "cv2", "pillow")
+        fields.expect("to_float32", False)
+    if module.__name__ == "LoadAnnotations":
+        given = fields.take("reduce_zero_label", None)
+        out = {} if given in (None, reduce_zero_label) else {"reduce_zero_label": given}
+        fields.done()
+        return {"type": "LoadAnnotations", **out}
+    if kind in ("Resize", "RandomResize"):
+        fields.expect("backend", "cv2")
+        fields.expect("interpolation", "bilinear")
+        fields.expect("resize_type", "Resize")
+        fields.ignore("there are no boxes to clip", "clip_object_border")
+    if kind == "Pad":
+        return _pad(fields)
+    out = fields.rest()
+    known = [field.name for field in dataclasses.fields(module) if field.init]
+    for name in out:
+        if name not in known:
+            raise ConfigError(f"{fields.name(name)}={out[name]!r} has no counterpart here. {did_you_mean(name, known)}")
+    return {"type": module.__name__, **out}
+
+
+def _pad(fields: Fields) -> dict[str, Any]:
+    """Pad: its size is (width, height) in the reference and (height, width) here."""
+    fields.expect("padding_mode", "constant")
+    fields.expect("pad_to_square", False)
+    value, size, divisor = fields.take("pad_val", 0), fields.take("size", None), fields.take("size_divisor", None)
+    fields.done()
+    values = dict(value) if isinstance(value, Mapping) else {"img": value}
+    field = {"size_divisor": divisor} if size is None else {"size": tuple(reversed(tuples(size)))}
+    return {"type": "Pad", **field, "pad_val": tuples(values.get("img", 0)), "seg_pad_val": values.get("seg", 255)}
