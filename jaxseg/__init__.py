@@ -11,29 +11,42 @@ __version__ = "0.1.0"
 __all__ = ["SegmentationResult", "Segmenter", "list_models", "load"]
 
 
-def load(what: str, step: int | None = None) -> "Any":
+def load(what: "Any", step: int | None = None) -> "Any":
     """The Segmenter of a trained model.
 
     Args:
-        what: A run folder, made by `python -m jaxseg.train`.
-        step: Which checkpoint; None: the best one, or the latest where none was evaluated.
+        what: A folder, made by `python -m jaxseg.train` or `python -m jaxseg.convert`; the name of a model that
+            MMSegmentation published, such as "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024", which is downloaded once;
+            a pair of an MMSegmentation config and a checkpoint of it (.pth, .safetensors); or such a checkpoint alone,
+            where it has its config in it. Nothing in these files is run.
+        step: Which checkpoint of a run; None: the best one, or the latest where none was evaluated.
 
     Raises:
-        ConfigError: It is not a run folder.
-        CheckpointError: There is no such checkpoint, or it is damaged.
+        ConfigError: It is none of these, or a config can't be translated.
+        CheckpointError: There is no such checkpoint, it is damaged, can't be had, or does not fit its config.
     """
-    from jaxseg.inference import load_run
+    from jaxseg import inference
 
-    return load_run(what, step)
+    return inference.load(what, step)
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the recipes that match a pattern such as "pspnet*", sorted."""
+def list_models(pattern: str = "*", published: bool = False) -> list[str]:
+    """Names of the recipes that match a pattern such as "pspnet*", sorted.
+
+    Args:
+        pattern: With `*`, `?` and `[]`, as for files.
+        published: Only those that MMSegmentation published weights of; `load` takes their names.
+    """
     import fnmatch
 
     from jaxseg.config import recipe_names
 
-    return sorted(name for name in recipe_names() if fnmatch.fnmatch(name, pattern))
+    names = recipe_names()
+    if published:
+        from jaxseg.mmseg import zoo
+
+        names = names.keys() & zoo.entries().keys()
+    return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
 
 
 def __getattr__(name: str) -> Any:

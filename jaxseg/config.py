@@ -1,6 +1,7 @@
 """Recipes: finding them by name, checking them, and keeping them with a run."""
 
 import ast
+import contextlib
 import copy
 import importlib.util
 import inspect
@@ -62,12 +63,15 @@ def load_recipe(name: str) -> ConfigDict:
     """The config of a recipe, locked.
 
     Args:
-        name: As for `find_recipe`.
+        name: As for `find_recipe`; or a .json file, as `python -m jaxseg.print_config` writes it and every run folder
+            has one.
 
     Raises:
         ConfigError: No such file, or it has no such recipe.
     """
     path, _, argument = find_recipe(name).partition(":")
+    if path.endswith(".json"):
+        return _load_json(Path(path))
     try:
         get_config = _load_module(Path(path)).get_config
         takes_argument = argument or inspect.signature(get_config).parameters
@@ -124,11 +128,17 @@ def _each(parts: Any, defaults: Callable[[Any], Mapping[str, Any]]) -> Any:
 
 
 def _filled(part: Any, defaults: Mapping[str, Any]) -> Any:
-    """A copy of the part with the defaults of fields that are missing."""
+    """A copy of the part with the defaults of fields that are missing.
+
+    A whole number in a field of floats becomes one: an override such as 0.5 must fit its type.
+    """
     part = copy.copy(part)
     for name, value in defaults.items():
         if name not in part:
             part[name] = value
+        elif type(value) is float and type(part[name]) is int:
+            with part.ignore_type() if isinstance(part, ConfigDict) else contextlib.nullcontext():
+                part[name] = float(part[name])
     return part
 
 
@@ -250,10 +260,37 @@ def load(workdir: str | Path) -> ConfigDict:
     path = Path(workdir) / CONFIG_FILE
     if not path.is_file():
         raise ConfigError(f"{workdir} is not a run folder: there is no {CONFIG_FILE} in it")
+    return ConfigDict(_read_json(path)).lock()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return ConfigDict(_tuples(json.loads(path.read_text()))).lock()
+        content = _tuples(json.loads(path.read_text()))
     except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no config")
+    return content
+
+
+def _load_json(path: Path) -> ConfigDict:
+    """A recipe from a file; fields that are null know their type from a recipe without values."""
+    from jaxseg.configs import common
+
+    recipe, content = common.base(), _read_json(path)
+
+    def fill(node: ConfigDict, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict) and isinstance(node.get(name), ConfigDict):
+                fill(node[name], value)
+            elif value is not None or name not in node:
+                node[name] = value
+
+    try:
+        fill(recipe, content)
+    except TypeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return complete(recipe).lock()
 
 
 def check_same_run(config: Mapping[str, Any], workdir: Path) -> None:

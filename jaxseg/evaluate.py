@@ -17,7 +17,7 @@ from jaxseg.engine.evaluation import Evaluation, Evaluator
 from jaxseg.engine.mesh import make_mesh, replicated
 from jaxseg.engine.report import report_run
 from jaxseg.errors import DataError
-from jaxseg.inference import Segmenter, load_run
+from jaxseg.inference import Segmenter, load
 
 
 def evaluate(segmenter: Segmenter, part: str = "test", root: str | None = None) -> tuple[Evaluator, Evaluation]:
@@ -64,7 +64,9 @@ def score_table(metrics: dict[str, Any]) -> Table:
 def make_parser() -> Parser:
     """The flags."""
     parser = Parser("evaluate", __doc__)
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="the run folder")
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="the run folder, or the name of a published model"
+    )
     parser.add_argument("--part", default="test", choices=("train", "val", "test"), help="of the data; default: test")
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint; default: the best")
     parser.add_argument("--data_root", metavar="DIR", help="where the data are, if not where they were in training")
@@ -74,7 +76,7 @@ def make_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluates what the flags say."""
-    segmenter = load_run(args.workdir, args.step)
+    segmenter = load(args.workdir, args.step)
     set_compilation_cache(segmenter.config.compilation_cache)
     evaluator, evaluation = evaluate(segmenter, args.part, args.data_root)
     print(f"{evaluator.source.name}, {len(evaluator.source)} images, step {segmenter.step}")

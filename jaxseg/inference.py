@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg import config as run_config
@@ -18,7 +18,9 @@ from jaxseg.data import build_transforms
 from jaxseg.data.transforms.loading import LoadImage
 from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, best_step, find_steps, read_items
 from jaxseg.engine.step import normalise
+from jaxseg.engine.weights import holds_weights, read_weights
 from jaxseg.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from jaxseg.mmseg import pretrained, zoo
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.layers.resize import resize
@@ -225,18 +227,50 @@ class Segmenter:
         return self._compiled[size]
 
 
+def load(what: str | Path | tuple[Any, str | Path], step: int | None = None) -> Segmenter:
+    """The Segmenter of a trained model; see `jaxseg.load`."""
+    if isinstance(what, tuple | list):
+        config, checkpoint = what
+        return _segmenter(pretrained.read_pretrained(checkpoint, config))
+    if Path(what).is_dir():
+        return load_run(what, step)
+    if Path(what).is_file():
+        return _segmenter(pretrained.read_pretrained(what))
+    try:
+        zoo.find(str(what))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{what} is no folder, no file, and no published model. {str(error).split('. ')[-1]}"
+        ) from error
+    return _segmenter(pretrained.read_published(str(what)))
+
+
 def load_run(folder: str | Path, step: int | None = None) -> Segmenter:
     """The Segmenter of a run folder.
 
     Args:
-        folder: Made by `python -m jaxseg.train`.
+        folder: Made by `python -m jaxseg.train` or `python -m jaxseg.convert`.
         step: Which checkpoint; None: the best one, or the latest where none was evaluated.
 
     Raises:
         ConfigError: It is not a run folder.
         CheckpointError: There is no such checkpoint, or it is damaged: another one is never taken in its place.
     """
+    config, variables, step = read_run(folder, step)
+    return _complete(Segmenter(config, variables, step), folder)
+
+
+def read_run(folder: str | Path, step: int | None = None) -> tuple[Config, dict[str, Any], int]:
+    """The config, the variables and the step of a run folder; arguments and errors as for `load_run`.
+
+    A folder of a converted backbone has no more than that.
+    """
     config = run_config.load(folder)
+    if holds_weights(folder):
+        variables, there = read_weights(folder)
+        if step not in (None, there):
+            raise CheckpointError(f"{folder} has no step {step}; there is {there} alone.")
+        return config, variables, there
     checkpoints = Path(folder) / CHECKPOINT_FOLDER
     metric = config["checkpoint"]["metric"]
     step = best_step(checkpoints, metric) if step is None else step
@@ -245,12 +279,48 @@ def load_run(folder: str | Path, step: int | None = None) -> Segmenter:
         raise CheckpointError(f"{checkpoints} has no step {step}; there are {there}.")
     shapes = {"batch_stats": {}, **unflatten_dict(variable_shapes(build_model(config["model"])))}
     try:
-        variables = read_items(checkpoints, step, {"variables": shapes})["variables"]
+        return config, read_items(checkpoints, step, {"variables": shapes})["variables"], step
     except CheckpointError as error:
         others = [other for other in there if other != step]
         hint = f"Choose another as step: {others}." if others else "There is no other."
         raise CheckpointError(f"{error} {hint}") from error
-    return Segmenter(config, variables, step)
+
+
+def _segmenter(model: pretrained.Pretrained) -> Segmenter:
+    return _complete(Segmenter(model.config, model.variables, model.step), model.config.name)
+
+
+def _complete(segmenter: Segmenter, where: str | Path) -> Segmenter:
+    """The Segmenter, if it has all its variables."""
+    there = {path[1] for path in flatten_dict(segmenter.variables)}
+    missing = {path[1] for path in variable_shapes(segmenter.model)} - there
+    if missing:
+        raise CheckpointError(
+            f"{where} holds weights of {', '.join(sorted(there))} alone, without {', '.join(sorted(missing))}: "
+            "train from them (--config.init_from), then use the result."
+        )
+    return segmenter
+
+
+def starting_weights(what: str, model: nn.Module) -> dict[str, Any]:
+    """Variables to start training from.
+
+    Args:
+        what: A run folder or a converted one, a checkpoint file of PyTorch's, or the name of a published model.
+        model: The model to train.
+
+    Raises:
+        ConfigError: It is none of these.
+        CheckpointError: It can't be read, or is of another model.
+    """
+    if Path(what).is_dir():
+        return read_run(what)[1]
+    if not Path(what).is_file():
+        try:
+            what = zoo.download(what)
+        except ConfigError as error:
+            raise ConfigError(f"init_from={what} is no folder, no file, and no published model") from error
+    return pretrained.starting_weights(what, model)
 
 
 def _record(image: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.progress import track
 from jaxseg.cli import Parser, main, set_compilation_cache
 from jaxseg.data.datasets import DatasetInfo
 from jaxseg.errors import DataError
-from jaxseg.inference import load_run, result_paths
+from jaxseg.inference import load, result_paths
 
 IMAGE_SUFFIXES = DatasetInfo().image_suffix
 
@@ -66,7 +66,9 @@ def make_parser() -> Parser:
     """The flags."""
     parser = Parser("predict", __doc__)
     parser.add_argument("images", nargs="+", metavar="FILE_OR_FOLDER", help="what to segment")
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="the run folder")
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="the run folder, or the name of a published model"
+    )
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint; default: the best")
     parser.add_argument("--out", default="predictions", metavar="DIR", help="for the results; default: predictions")
     parser.add_argument("--tta", action="store_true", help="average over the image and its mirror image")
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     """Predicts what the flags say."""
     out = Path(args.out)
     images = find_images(args.images, out)
-    segmenter = load_run(args.workdir, args.step)
+    segmenter = load(args.workdir, args.step)
     set_compilation_cache(segmenter.config.compilation_cache)
     for name, path in track(images.items(), description="segmenting", total=len(images)):
         segmenter.predict(path, tta=args.tta).save(out, name)

@@ -27,9 +27,10 @@ from jaxseg.engine.report import report_run
 from jaxseg.engine.schedules import build_schedule
 from jaxseg.engine.state import TrainState, parameter_count, take_over
 from jaxseg.engine.step import make_train_step
+from jaxseg.engine.weights import check_continues
 from jaxseg.engine.writer import Timer, Writer, duration
 from jaxseg.errors import ConfigError
-from jaxseg.inference import load_run
+from jaxseg.inference import starting_weights
 from jaxseg.losses import loss_configs
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
@@ -54,6 +55,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     """
     run_config.check(config)
     config, sources, transforms = prepare_data(config)
+    check_continues(workdir)
     run_config.check_same_run(config, workdir)
     mesh = make_mesh()
     check_batch_size(config.batch_size, jax.device_count())
@@ -153,7 +155,7 @@ def initial_state(config: ConfigDict, model: Any, resumed: bool = False) -> tupl
     images = jnp.zeros((1, 64, 64, channels))
     variables = jit(lambda key: model.init(key, images), once=True)(jax.random.key(config.seed))
     if config.init_from and not resumed:
-        variables = take_over(variables, load_run(config.init_from).variables, config.init_from, say=print)
+        variables = take_over(variables, starting_weights(config.init_from, model), config.init_from, say=print)
     variables = {"batch_stats": {}, **variables}
     optimizer = build_optimizer(config, variables["params"])
     opt_state = jit(optimizer.init, once=True)(variables["params"])

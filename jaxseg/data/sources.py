@@ -154,15 +154,20 @@ def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, A
             "order of their labels, or the path of a text file with one name a line."
         )
     if classes and info.classes and classes != info.classes:
-        unknown = [name for name in classes if name not in info.classes]
+        # "SignSymbol" is the row's "sign symbol".
+        row = {_spelling(name): index for index, name in enumerate(info.classes)}
+        unknown = [name for name in classes if _spelling(name) not in row]
         if unknown:
             raise ConfigError(
                 f"data.classes has {unknown[0]!r}, which is not a class of {key}. "
                 f"{did_you_mean(unknown[0], info.classes)} For other classes use the data set FolderDataset."
             )
+        places = [row[_spelling(name)] for name in classes]
         if data.get("palette") is None:
-            palette = tuple(info.palette[info.classes.index(name)] for name in classes)
-        selected = {old: classes.index(name) if name in classes else ignore for old, name in enumerate(info.classes)}
+            palette = tuple(info.palette[place] for place in places)
+        selected = {old: places.index(old) if old in places else ignore for old in range(len(info.classes))}
+        if places == list(range(len(info.classes))):
+            selected = {}
         label_map = {**selected, **{raw: selected.get(new, new) for raw, new in label_map.items()}}
     classes = classes or info.classes
     palette = palette or default_palette(len(classes))
@@ -181,6 +186,11 @@ def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, A
         "reduce_zero_label": bool(_own(data, info, "reduce_zero_label")),
         "label_map": label_map,
     }
+
+
+def _spelling(name: str) -> str:
+    """What two spellings of a name have in common."""
+    return "".join(character for character in name.casefold() if character.isalnum()) or name
 
 
 def _class_names(value: str | Sequence[str] | None) -> tuple[str, ...]:

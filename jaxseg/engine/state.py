@@ -8,8 +8,7 @@ import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.errors import ConfigError
-
-CLASS_LAYER = "conv_seg"  # the heads' last layer, the only one that depends on the classes
+from jaxseg.models.names import CLASS_LAYER
 
 
 @flax.struct.dataclass
@@ -44,12 +43,13 @@ def parameter_count(params: Any) -> int:
 def take_over(
     variables: Mapping[str, Any], others: Mapping[str, Any], where: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The variables of another run, to start from.
+    """Other variables to start from.
 
     Args:
         variables: Those of this model, at its own start.
-        others: Those of the other run. Where the classes' layer has another shape, this model's stays.
-        where: The other run, for messages.
+        others: Those of another run, or of a part of it such as the backbone. Where the classes' layer has another
+            shape, this model's stays.
+        where: Where they are from, for messages.
         say: Told what stays.
 
     Raises:
@@ -57,13 +57,19 @@ def take_over(
     """
     ours, theirs = flatten_dict(variables, sep="/"), flatten_dict(others, sep="/")
     stay = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
-    wrong = [name for name in stay if CLASS_LAYER not in name.split("/")] + sorted(theirs.keys() - ours.keys())
+    parts = {name.split("/")[1] for name in theirs}
+    absent = sorted({name.split("/")[1] for name in stay} - parts)  # such as the heads, where there is a backbone only
+    classes = [name for name in stay if CLASS_LAYER in name.split("/") and name.split("/")[1] in parts]
+    wrong = [name for name in stay if name.split("/")[1] in parts and name not in classes]
+    wrong += sorted(theirs.keys() - ours.keys())
     if wrong:
         shapes = [tuple(tree[wrong[0]].shape) if wrong[0] in tree else "missing" for tree in (theirs, ours)]
         raise ConfigError(
-            f"init_from={where} is a run of another model: {len(wrong)} parameters differ, such as {wrong[0]} "
+            f"init_from={where} is of another model: {len(wrong)} parameters differ, such as {wrong[0]} "
             f"({shapes[0]} there, {shapes[1]} here)"
         )
-    if stay:
-        say(f"{where} has other classes: {', '.join(stay)} start anew")
+    if absent:
+        say(f"{where} has no {', '.join(absent)}: they start anew")
+    if classes:
+        say(f"{where} has other classes: {', '.join(classes)} start anew")
     return unflatten_dict({name: ours[name] if name in stay else theirs[name] for name in ours}, sep="/")

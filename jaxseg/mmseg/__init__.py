@@ -3,7 +3,7 @@
 from jaxseg.mmseg.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
 from jaxseg.mmseg.config import parse_overrides, read_config
 from jaxseg.mmseg.convert import convert
-from jaxseg.mmseg.translate import Translation, load_config, translate
+from jaxseg.mmseg.translate import Translation, load_config, translate, translate_file
 
 __all__ = [
     "Checkpoint",
@@ -15,4 +15,5 @@ __all__ = [
     "read_checkpoint",
     "read_config",
     "translate",
+    "translate_file",
 ]

@@ -1,71 +1,204 @@
 """Between the reference's state dicts and jaxseg's variables.
 
-One rule renames nearly everything: a parameter's path, its parts joined by "_", equals the reference's name with
-"_" for ".", and the last part says what it is (`weight` is a kernel, a scale or a slope by what ours is called).
-So the names of submodules mirror the reference's, and no table is needed.
+What arrays are called, here and there, is told in `jaxseg.models.names`; nearly everything follows one rule.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxseg.errors import CheckpointError, did_you_mean
-from jaxseg.models.names import Path, reference_name, variable_shapes
+from jaxseg.errors import CheckpointError, ConfigError, did_you_mean
+from jaxseg.models.layers.platform import jit
+from jaxseg.models.names import CLASS_LAYER, Path, Source, dotted_name, reference_name, sources, variable_shapes
 
-IGNORED = ("num_batches_tracked",)
+COUNTER = "num_batches_tracked"
+IGNORED = (COUNTER,)  # nothing is computed with them
+SHOWN = 40  # problems that an error lists
+
+
+class Match(NamedTuple):
+    """What a state dict holds for a model.
+
+    Attributes:
+        variables: Arrays by path, collection first.
+        names: Paths by the name of the tensor that fills them.
+        unfilled: Paths of the classifiers that it has no fitting array for.
+        ignored: Names of its tensors that nothing is computed with.
+    """
+
+    variables: dict[Path, np.ndarray]
+    names: dict[str, Path]
+    unfilled: list[Path]
+    ignored: list[str]
+
+
+def convert(
+    model: nn.Module,
+    state_dict: Mapping[str, np.ndarray],
+    *,
+    source: str = "mmseg",
+    new_classes: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Variables of `model` from a state dict.
+
+    Args:
+        model: The segmentor.
+        state_dict: Arrays in PyTorch's layouts, by the names that `source` gives them.
+        source: Whose names: "mmseg", the reference's, or one of the backbone's `sources`.
+        new_classes: Whether classifiers of another number of classes may stay as they are initialised.
+        seed: Of those initial values.
+
+    Returns:
+        {"params": ..., "batch_stats": ...} of float32 arrays; of the backbone alone where the source has no more. They
+        are views of the tensors where those are float32.
+
+    Raises:
+        CheckpointError: A tensor is left over, a variable is not filled, or shapes differ; lists both sides.
+        ConfigError: The backbone has no such source.
+    """
+    match = match_state_dict(model, state_dict, source, new_classes)
+    initial = initial_values(model, match.unfilled, seed) if match.unfilled else {}
+    return {"params": {}, "batch_stats": {}} | unflatten_dict({**match.variables, **initial})
+
+
+def match_state_dict(
+    model: nn.Module, state_dict: Mapping[str, np.ndarray], source: str = "mmseg", new_classes: bool = False
+) -> Match:
+    """Finds the variable of every tensor, strictly both ways; arguments and errors as in `convert`."""
+    known = sources(model)
+    if source not in known:
+        kind = type(model.backbone).__name__
+        raise ConfigError(f"{kind} has no source {source!r}. {did_you_mean(source, known)}")
+    rules, shapes = known[source], variable_shapes(model)
+    if not rules.whole:
+        shapes = {path: shape for path, shape in shapes.items() if path[1] == "backbone"}
+    ours = _by_reference_name(shapes)
+
+    variables: dict[Path, np.ndarray] = {}
+    names: dict[str, Path] = {}
+    unused, problems, ignored, other_classes = [], [], [], []
+    for name, tensor in state_dict.items():
+        renamed = rules.rename(name)
+        if renamed is None or name.endswith(IGNORED):
+            ignored.append(name)
+            continue
+        path = ours.get(_normalised(renamed))
+        if path is None:
+            unused.append(name)
+        elif path in variables:
+            problems.append(f"twice in the checkpoint: {'/'.join(path)}, the second time as {name}")
+        elif (array := to_ours(np.asarray(tensor), path)).shape == shapes[path].shape:
+            variables[path], names[name] = array, path
+        elif new_classes and CLASS_LAYER in path:
+            other_classes.append(path)
+        else:
+            problems.append(f"{name}: {array.shape} does not fit {'/'.join(path)} {shapes[path].shape}")
+            variables[path] = array
+    for name in rules.zeros:
+        path = ours[_normalised(name)]
+        variables.setdefault(path, np.zeros(shapes[path].shape, np.float32))
+
+    unfilled = [path for path in shapes if path not in variables]
+    missing = [path for path in unfilled if path not in other_classes]
+    problems += [f"not in the checkpoint: {'/'.join(path)}. {_nearest(path, unused)}" for path in missing]
+    problems += [f"not in the model: {name}. {_nearest_path(name, missing)}" for name in unused]
+    if problems:
+        lines = "\n  ".join(problem.strip() for problem in problems[:SHOWN])
+        more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CheckpointError(f"The checkpoint does not fit the model ({len(problems)} problems):\n  {lines}{more}")
+    return Match(variables, names, unfilled, ignored)
+
+
+def likeliest_source(model: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str:
+    """The source whose names fill most of the model."""
+    ours = _by_reference_name(variable_shapes(model))
+
+    def filled(rules: Source) -> int:
+        return len({_normalised(renamed) for name in state_dict if (renamed := rules.rename(name))} & ours.keys())
+
+    known = sources(model)
+    return max(known, key=lambda name: filled(known[name]))
+
+
+def initial_values(model: nn.Module, paths: list[Path], seed: int) -> dict[Path, np.ndarray]:
+    """What the model initialises some variables to."""
+    images = jnp.zeros((1, 64, 64, getattr(model.backbone, "in_channels", 3)))
+
+    def init(key):
+        variables = flatten_dict(model.init(key, images))
+        return [variables[path] for path in paths]
+
+    return dict(zip(paths, map(np.asarray, jit(init, once=True)(jax.random.key(seed))), strict=True))
+
+
+def to_state_dict(model: nn.Module, variables: Mapping[str, Any], counter: int = 0) -> dict[str, np.ndarray]:
+    """The reference's state dict of a segmentor: the inverse of `convert`.
+
+    Args:
+        model: The segmentor.
+        variables: {"params": ..., "batch_stats": ...}.
+        counter: Training steps, which PyTorch's batch norms count.
+
+    Returns:
+        Arrays in PyTorch's layouts by the reference's names, norms' counters among them.
+    """
+    state_dict = {}
+    for (_, *path), array in sorted(flatten_dict(dict(variables)).items(), key=lambda item: item[0][1:]):
+        name = dotted_name(model, tuple(path))
+        state_dict[name] = to_reference(np.asarray(array), tuple(path))
+        if path[-1] == "var":
+            state_dict[name.removesuffix("running_var") + COUNTER] = np.asarray(counter, np.int64)
+    return state_dict
+
+
+def to_ours(array: np.ndarray, path: Path) -> np.ndarray:
+    """An array in our layout: kernels [h w in out] or [in out], everything else as it is.
+
+    What is float32 already is not copied: a checkpoint that is mapped into memory stays where it is until it is used.
+    """
+    if path[-1] == "kernel":
+        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+    return array.astype(np.float32, copy=False)
+
+
+def to_reference(array: np.ndarray, path: Path) -> np.ndarray:
+    """An array in PyTorch's layout: the inverse of `to_ours`."""
+    if path[-1] == "kernel":
+        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+    return array
 
 
 def reference_names(model: nn.Module, names: list[str]) -> dict[str, Path]:
     """The path of our variable for every name of the reference's that has one."""
+    ours = _by_reference_name(variable_shapes(model))
+    return {name: ours[_normalised(name)] for name in names if _normalised(name) in ours}
+
+
+def _by_reference_name(shapes: Mapping[Path, Any]) -> dict[str, Path]:
+    """Paths by the reference's names, with "_" for "."."""
     ours = {}
-    for path in variable_shapes(model):
+    for path in shapes:
         key = _normalised(reference_name(path[1:]))
         if key in ours:
             raise CheckpointError(f"{'/'.join(path)} and {'/'.join(ours[key])} have one name in the reference")
         ours[key] = path
-    return {name: ours[_normalised(name)] for name in names if _normalised(name) in ours}
+    return ours
 
 
-def convert(model: nn.Module, state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Variables of `model` from a state dict of the reference's.
-
-    Args:
-        model: The segmentor.
-        state_dict: Arrays by the reference's names, in PyTorch's layouts.
-
-    Returns:
-        {"params": ..., "batch_stats": ...} of float32 arrays.
-
-    Raises:
-        CheckpointError: A tensor is left over, a variable is not filled, or shapes differ; all are listed.
-    """
-    shapes = variable_shapes(model)
-    names = [name for name in state_dict if not name.endswith(IGNORED)]
-    paths = reference_names(model, names)
-    variables, problems = {}, []
-    for name, path in paths.items():
-        array = to_ours(np.asarray(state_dict[name]), path)
-        if array.shape != shapes[path].shape:
-            problems.append(f"{name}: {array.shape} does not fit {'/'.join(path)} {shapes[path].shape}")
-        variables[path] = array
-    unfilled = ["/".join(path) for path in shapes if path not in variables]
-    unused = [name for name in names if name not in paths]
-    problems += [f"not in the checkpoint: {path}. {did_you_mean(path, unused)}" for path in unfilled]
-    problems += [f"not in the model: {name}" for name in unused]
-    if problems:
-        shown = "\n  ".join(problems[:40])
-        raise CheckpointError(f"The checkpoint does not fit the model ({len(problems)} problems):\n  {shown}")
-    return unflatten_dict(variables)
+def _nearest(path: Path, names: list[str]) -> str:
+    hint = did_you_mean(reference_name(path[1:]), names)
+    return hint if hint.startswith("Did") else ""
 
 
-def to_ours(array: np.ndarray, path: Path) -> np.ndarray:
-    """An array in our layout: kernels [h w in out] or [in out], everything else as it is."""
-    if path[-1] == "kernel":
-        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-    return np.ascontiguousarray(array, dtype=np.float32)
+def _nearest_path(name: str, paths: list[Path]) -> str:
+    hint = did_you_mean(name, [reference_name(path[1:]) for path in paths])
+    return hint if hint.startswith("Did") else ""
 
 
 def _normalised(name: str) -> str:

@@ -54,16 +54,21 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         overrides: Values by dotted name, as `parse_overrides` makes them of `--cfg-options`.
 
     Returns:
-        The recipe: model, preprocessing, data, transforms, optimizer, schedule, evaluation. `translate` also tells
-        which fields were ignored.
+        The recipe: model, preprocessing, data, transforms, optimizer, schedule, evaluation.
 
     Raises:
         ConfigError: The config can't be read, or a field of it has no counterpart; names the field.
     """
+    return translate_file(path, overrides).config
+
+
+def translate_file(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Translation:
+    """Like `load_config`; also tells which fields were ignored."""
+    config = read_config(path, overrides)
     try:
-        return translate(read_config(path, overrides), Path(path).stem).config
+        return translate(config, Path(path).stem)
     except ConfigError as error:
-        raise error if str(path) in str(error) else ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def translate(config: Mapping[str, Any], name: str = "") -> Translation:

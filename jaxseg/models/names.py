@@ -2,8 +2,13 @@
 
 A parameter's path, its parts joined by "_", equals the reference's name with "_" for ".", and the last part says what
 it is (`weight` is a kernel, a scale or a slope by what ours is called). So the names of submodules mirror the
-reference's, and no table is needed.
+reference's, and the way in needs no table. On the way back, a number after "_" is one after "." there; a module for
+which that is not so says it in its attribute `dotted_names`, pairs of a pattern and what it becomes.
 """
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -20,6 +25,43 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
+# The heads' last layer, the only one that depends on the classes.
+CLASS_LAYER = "conv_seg"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Checkpoints that name things otherwise: how to bring their names to the reference's.
+
+    A module lists those it can be filled from in its attribute `sources`, by name.
+
+    Attributes:
+        rules: Patterns and what each becomes; all are applied to every name, in this order.
+        ignored: Pattern of names, as they are in the file, that have no counterpart.
+        zeros: Names, the reference's, of arrays of zeros that such a file leaves out.
+        whole: Whether the file is of a whole segmentor; otherwise of a backbone.
+    """
+
+    rules: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = ()
+    ignored: str = "(?!)"
+    zeros: tuple[str, ...] = ()
+    whole: bool = False
+
+    def rename(self, name: str) -> str | None:
+        """The reference's name; None for what is ignored."""
+        if re.search(self.ignored, name):
+            return None
+        for pattern, replacement in self.rules:
+            name = re.sub(pattern, replacement, name)
+        return name if self.whole else f"backbone.{name}"
+
+
+REFERENCE = Source(whole=True)
+
+
+def sources(model: nn.Module) -> Mapping[str, Source]:
+    """The checkpoints that a segmentor, or its backbone alone, can be filled from, by name."""
+    return {"mmseg": REFERENCE} | dict(getattr(model.backbone, "sources", {}))
 
 
 def variable_shapes(model: nn.Module, size: tuple[int, int] = (64, 64)) -> dict[Path, jax.ShapeDtypeStruct]:
@@ -32,3 +74,21 @@ def variable_shapes(model: nn.Module, size: tuple[int, int] = (64, 64)) -> dict[
 def reference_name(path: Path) -> str:
     """The reference's name of a variable, with "_" where it may have "." (see the rule above)."""
     return ".".join((*path[:-1], LEAVES.get(path[-1], path[-1])))
+
+
+def dotted_name(model: nn.Module, path: Path) -> str:
+    """The reference's name of a variable of a segmentor; `path` begins after the collection."""
+    part, *inner = path
+    name = re.sub(r"_(\d+)$", r".\1", part)
+    module = getattr(model, name.split(".")[0])
+    if isinstance(module, tuple | list):
+        module = module[int(name.split(".")[1])]
+    for step in inner[:-1]:
+        for pattern, dotted in getattr(module, "dotted_names", ()):
+            step, found = re.subn(pattern, dotted, step)
+            if found:
+                break
+        else:
+            step = re.sub(r"_(?=\d+(?:_|$))", ".", step)
+        name += f".{step}"
+    return f"{name}.{LEAVES.get(path[-1], path[-1])}"

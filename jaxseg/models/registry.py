@@ -44,7 +44,7 @@ def build(registry: Registry, config: Config, where: str) -> nn.Module:
     module = kind if isinstance(kind, type) else registry.get(kind)
     if module is None:
         raise ConfigError(f"{where}.type={kind!r} is not known. {did_you_mean(kind, registry)}")
-    allowed = {name: field for name, field in module.__dataclass_fields__.items() if name not in ("parent", "name")}
+    allowed = [field.name for field in _fields(module)]
     for name in fields:
         if name not in allowed:
             raise ConfigError(f"{where}: {module.__name__} has no field {name!r}. {did_you_mean(name, allowed)}")
@@ -58,9 +58,13 @@ def field_defaults(registry: Registry, config: Config) -> dict[str, Any]:
     """The fields of the module that `config` describes which have defaults; none where the type is not known."""
     kind = config.get("type")
     module = kind if isinstance(kind, type) else registry.get(kind)
-    fields = {} if module is None else module.__dataclass_fields__
-    defaults = {name: field.default for name, field in fields.items() if name not in ("parent", "name")}
+    defaults = {} if module is None else {field.name: field.default for field in _fields(module)}
     return {name: plain(value) for name, value in defaults.items() if value is not dataclasses.MISSING}
+
+
+def _fields(module: type[nn.Module]) -> list[dataclasses.Field]:
+    """The fields of a module that a config can set."""
+    return [field for field in dataclasses.fields(module) if field.name not in ("parent", "name")]
 
 
 def plain(value: Any) -> Any:

@@ -312,7 +312,7 @@ def test_start_from_a_run_of_other_classes():
     assert not taken["params"]["conv_seg"]["kernel"].any()
     assert said == ["there has other classes: params/conv_seg/kernel start anew"]
     wrong = {"params": {**theirs["params"], "a": {"kernel": np.ones((4, 2))}}}
-    with pytest.raises(ConfigError, match=r"init_from=there is a run of another model: .* params/a/kernel \(\(4, 2\)"):
+    with pytest.raises(ConfigError, match=r"init_from=there is of another model: .* params/a/kernel \(\(4, 2\)"):
         take_over(ours, wrong, "there", said.append)
     with pytest.raises(ConfigError, match=r"params/b \(\(1,\) there, missing here\)"):
         take_over(ours, {"params": {**theirs["params"], "b": np.ones(1)}}, "there", said.append)

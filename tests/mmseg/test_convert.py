@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 from jaxseg.errors import CheckpointError
 from jaxseg.mmseg.convert import convert, reference_names, to_ours
 from jaxseg.models import build_model
-from jaxseg.models.names import reference_name, variable_shapes
+from jaxseg.models.names import dotted_name, reference_name, variable_shapes
 from reference import GOLDEN, fill, load_npz, state_dict, structure
 from small_models import model_config
 
@@ -43,7 +43,7 @@ def tensors(model):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_of_the_reference_has_one_variable(name):
-    """And the way back leads to the same name, but for "_" and "."."""
+    """And the way back leads to the same name."""
     model = build_model(structure(name))
     keys = keys_of(name)
     paths = reference_names(model, [key[0] for key in keys])
@@ -51,6 +51,7 @@ def test_every_name_of_the_reference_has_one_variable(name):
     assert sorted(paths.values()) == sorted(variable_shapes(model))
     for key, path in paths.items():
         assert reference_name(path[1:]).replace(".", "_") == key.replace(".", "_")
+        assert dotted_name(model, path[1:]) == key
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,9 +91,10 @@ def test_missing_and_left_over(model, tensors):
     lines = str(error.value).splitlines()
     assert lines[0] == "The checkpoint does not fit the model (3 problems):"
     assert sorted(line.strip() for line in lines[1:]) == [
-        "not in the checkpoint: params/backbone/layer0/conv/kernel. Did you mean backbone.layer0.conv.weigth?",
-        "not in the model: backbone.layer0.conv.weigth",
-        "not in the model: teacher.conv.weight",
+        "not in the checkpoint: params/backbone/layer0/conv/kernel. "
+        "Did you mean backbone.layer0.conv.weigth or teacher.conv.weight?",
+        "not in the model: backbone.layer0.conv.weigth. Did you mean backbone.layer0.conv.weight?",
+        "not in the model: teacher.conv.weight. Did you mean backbone.layer0.conv.weight?",
     ]
 
 
@@ -114,7 +116,8 @@ def test_all_is_wrong(model):
         convert(model, {f"module.{i}.weight": np.zeros(3) for i in range(60)})
     lines = str(error.value).splitlines()
     assert f"({len(variable_shapes(model)) + 60} problems)" in lines[0]
-    assert len(lines) == 41
+    assert len(lines) == 42
+    assert lines[-1] == f"  and {len(variable_shapes(model)) + 60 - 40} more"
 
 
 def test_nothing_is_filled_silently(model, tensors):

@@ -1,6 +1,7 @@
 """CGNet, the context guided network."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,28 @@ from jaxseg.models.layers.conv_module import ConvModule
 from jaxseg.models.layers.initializers import kaiming_normal
 from jaxseg.models.layers.norm import at_least_float32, build_norm
 from jaxseg.models.layers.pooling import avg_pool
+from jaxseg.models.names import Source
+
+# The authors' own checkpoints (github.com/wutianyiRosun/CGNet): three levels, the first of which is the stem here,
+# and the first block of the others counted apart. Their classifier has no bias.
+AUTHORS = Source(
+    rules=(
+        (r"^classifier\.0\.conv", "decode_head.conv_seg"),
+        (r"^level1_(\d)", r"backbone.stem.\1"),
+        (r"^level([23])_0", lambda found: f"backbone.level{int(found[1]) - 1}.0"),
+        (r"^level([23])\.(\d+)", lambda found: f"backbone.level{int(found[1]) - 1}.{int(found[2]) + 1}"),
+        (r"^(?:b|bn_prelu_)([123])\.", lambda found: f"backbone.norm_prelu_{int(found[1]) - 1}."),
+        (r"(norm_prelu_\d)\.bn", r"\1.0"),
+        (r"(norm_prelu_\d)\.act", r"\1.1"),
+        (r"\.bn_prelu\.", "."),
+        (r"\.act\.", ".activate."),
+        (r"\.reduce\.conv\.", ".bottleneck."),
+        (r"\.F_(loc|sur)\.conv\.", r".f_\1."),
+        (r"\.F_glo\.", ".f_glo."),
+    ),
+    zeros=("decode_head.conv_seg.bias",),
+    whole=True,
+)
 
 
 class GlobalContext(nn.Module):
@@ -94,6 +117,9 @@ class CGNet(nn.Module):
     act_cfg: Mapping = nn.FrozenDict(type="PReLU")
     norm_eval: bool = False
     with_cp: bool = False
+
+    sources: ClassVar[Mapping[str, Source]] = {"authors": AUTHORS}
+    dotted_names: ClassVar[Sequence[tuple[str, str]]] = ((r"^(norm_prelu_\d)_(\d)$", r"\1.\2"),)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> tuple[Float[Array, "b _ _ _"], ...]:

@@ -1,6 +1,7 @@
 """ResNet and its variants V1c and V1d."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -10,6 +11,7 @@ from jaxseg.errors import ConfigError
 from jaxseg.models.layers.conv import Conv
 from jaxseg.models.layers.norm import build_norm, norm_name
 from jaxseg.models.layers.pooling import avg_pool, max_pool
+from jaxseg.models.names import Source
 
 STAGE_BLOCKS = {
     18: ("basic", (2, 2, 2, 2)),
@@ -137,6 +139,12 @@ class ResNet(nn.Module):
     contract_dilation: bool = False
     with_cp: bool = False
     zero_init_residual: bool = True
+
+    # torchvision's names are the reference's, and so are those of the weights that the reference starts from.
+    sources: ClassVar[Mapping[str, Source]] = {
+        "torchvision": Source(ignored=r"^fc\."),
+        "mmpretrain": Source(rules=((r"^backbone\.", ""),), ignored=r"^head\."),
+    }
 
     def check(self) -> None:
         """Raises ConfigError where the fields don't fit each other."""
