@@ -1,10 +1,14 @@
-"""What recipes share: the base config, backbones, heads, data sets, transforms and schedules.
+"""What recipes share: the base config, its parts, the data sets, and the reading of the reference's recipe names.
 
-`base()` has every field of a recipe, with its default. The other functions return parts of it.
+`base()` has every field of a recipe, with its default. Other functions return parts of it, with what differs from the
+defaults of modules, losses, transforms and optimizers, which are filled in when a recipe is loaded. `recipes()` makes
+the recipes of a method of their names.
 """
 
+import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
@@ -89,14 +93,9 @@ def evaluation_transforms(scale: Sequence[int] | None = None) -> tuple[dict[str,
     return ({"type": "LoadImage"}, *resize, {"type": "LoadAnnotations"})
 
 
-def sgd(lr: float = 0.01) -> dict[str, Any]:
+def sgd(lr: float = 0.01, weight_decay: float = 0.0005) -> dict[str, Any]:
     """SGD with momentum, as most convolutional recipes have it."""
-    return optimizer("SGD", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0005)
-
-
-def optimizer(kind: str, **fields: Any) -> dict[str, Any]:
-    """`config.optimizer` of any type, with the fields all types have."""
-    return {"type": kind, "clip_grad": placeholder(dict), "paramwise_cfg": placeholder(dict), **fields}
+    return {"type": "SGD", "lr": lr, "momentum": 0.9, "weight_decay": weight_decay}
 
 
 def poly(eta_min: float = 1e-4, power: float = 0.9, warmup_steps: int = 0) -> tuple[dict[str, Any], ...]:
@@ -115,16 +114,10 @@ def resnet(depth: int, stride: int = 8, variant: str = "ResNetV1c", **fields: An
     return {
         "type": variant,
         "depth": depth,
-        "num_stages": 4,
-        "out_indices": (0, 1, 2, 3),
         "dilations": dilations,
         "strides": strides,
         "norm_cfg": dict(BN),
-        "norm_eval": False,
-        "style": "pytorch",
         "contract_dilation": True,
-        "frozen_stages": -1,
-        "with_cp": False,
     } | fields
 
 
@@ -134,43 +127,33 @@ def resnet_channels(depth: int) -> tuple[int, ...]:
 
 
 def head(kind: str, in_channels: Any, channels: int, num_classes: int | None, **fields: Any) -> dict[str, Any]:
-    """A decode head with the fields that all heads have; `num_classes` None: as many as the data has."""
+    """A decode head on the last of four stages; `num_classes` None: as many as the data has."""
     return {
         "type": kind,
         "in_channels": in_channels,
         "in_index": 3,
         "channels": channels,
         "num_classes": placeholder(int) if num_classes is None else num_classes,
-        "dropout_ratio": 0.1,
         "norm_cfg": dict(BN),
-        "align_corners": False,
         "loss_decode": cross_entropy(),
-        "ignore_index": 255,
-        "sampler": None,
     } | fields
 
 
 def auxiliary_fcn(in_channels: int, channels: int, num_classes: int | None, **fields: Any) -> dict[str, Any]:
     """The auxiliary head of most recipes: one convolution on the third stage, its loss times 0.4."""
-    extra = {"in_index": 2, "num_convs": 1, "concat_input": False, "loss_decode": cross_entropy(0.4)}
+    extra = {"in_index": 2, "num_convs": 1, "concat_input": False, "loss_decode": cross_entropy(loss_weight=0.4)}
     return head("FCNHead", in_channels, channels, num_classes, **(extra | fields))
 
 
-def cross_entropy(loss_weight: float = 1.0, **fields: Any) -> dict[str, Any]:
+def cross_entropy(**fields: Any) -> dict[str, Any]:
     """Softmax cross entropy."""
-    return {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": loss_weight} | fields
+    return {"type": "CrossEntropyLoss", **fields}
 
 
 def encoder_decoder(backbone: Mapping, decode_head: Mapping, auxiliary_head: Any = None, **fields: Any) -> dict:
     """`config.model`."""
-    return {
-        "type": "EncoderDecoder",
-        "backbone": backbone,
-        "decode_head": decode_head,
-        "auxiliary_head": auxiliary_head,
-        "test_cfg": {"mode": "whole"},
-        "dtype": placeholder(str),
-    } | fields
+    parts = {"backbone": backbone, "decode_head": decode_head, "auxiliary_head": auxiliary_head}
+    return {"type": "EncoderDecoder", **parts, **fields}
 
 
 def no_recipe(name: str | None, known: Sequence[str]) -> ConfigError:
@@ -182,42 +165,216 @@ def no_recipe(name: str | None, known: Sequence[str]) -> ConfigError:
     return ConfigError(f"There is no recipe {name!r} in this file. {did_you_mean(name, known)}")
 
 
-# Backbone (b: the plain ResNet, otherwise V1c) and thousands of steps of the usual Cityscapes runs.
-CITYSCAPES_RUNS = (
-    ("r18", 80), ("r50", 40), ("r50", 80), ("r101", 40), ("r101", 80), ("r18b", 80), ("r50b", 80), ("r101b", 80),
-)  # fmt: skip
+class Benchmark(NamedTuple):
+    """How the reference trains and tests on a data set.
 
-
-def cityscapes_recipes(
-    name: str, model: Callable[..., dict], runs: Sequence[tuple[str, int]] = CITYSCAPES_RUNS
-) -> dict[str, Callable[[], ConfigDict]]:
-    """Recipes on Cityscapes with crops of 512x1024, by name.
-
-    Args:
-        name: Pattern of the names, with {backbone} and {thousands} of steps.
-        model: `model(depth, variant, num_classes)`.
-        runs: Pairs of backbone and thousands of steps.
+    Attributes:
+        dataset: row of `jaxseg.data.datasets.DATASETS`.
+        root: its folder.
+        scale: (width, height) that images are resized to, times a random factor in training.
+        test_scale: the same for evaluation; None: `scale`.
+        pad_val: what fills crops that are too small; None: the mean, which is 0 after preprocessing.
+        head: fields of all heads.
+        test_cfg: how whole images are predicted.
+        optimizer: fields of `sgd`.
     """
 
-    def recipe(backbone: str, thousands: int) -> Callable[[], ConfigDict]:
-        variant = "ResNet" if backbone.endswith("b") else "ResNetV1c"
-        return lambda: cityscapes(model(int(backbone.strip("rb")), variant, 19), thousands)
+    dataset: str
+    root: str
+    scale: tuple[int, int]
+    test_scale: tuple[int, int] | None = None
+    pad_val: float | None = None
+    head: Mapping[str, Any] = {}
+    test_cfg: Mapping[str, Any] = {"mode": "whole"}
+    optimizer: Mapping[str, Any] = {}
 
-    return {name.format(backbone=run[0], thousands=run[1]): recipe(*run) for run in runs}
+
+_CONTEXT = {
+    "root": "data/VOCdevkit/VOC2010",
+    "scale": (520, 520),
+    "test_cfg": {"mode": "slide", "crop_size": (480, 480), "stride": (320, 320)},
+    "optimizer": {"lr": 0.004, "weight_decay": 0.0001},
+}
+
+# By their names in names of recipes. DATASET-CROP is for crops of that size, where they are treated otherwise.
+BENCHMARKS = {
+    "ade20k": Benchmark("ADE20K", "data/ade/ADEChallengeData2016", (2048, 512)),
+    "cityscapes": Benchmark("Cityscapes", "data/cityscapes", (2048, 1024)),
+    "cityscapes-769x769": Benchmark(
+        "Cityscapes",
+        "data/cityscapes",
+        (2049, 1025),
+        head={"align_corners": True},
+        test_cfg={"mode": "slide", "crop_size": (769, 769), "stride": (513, 513)},
+    ),
+    "coco-stuff10k": Benchmark("COCOStuff10k", "data/coco_stuff10k", (2048, 512)),
+    "coco-stuff164k": Benchmark("COCOStuff164k", "data/coco_stuff164k", (2048, 512)),
+    "isaid": Benchmark("iSAID", "data/iSAID", (896, 896)),
+    "loveda": Benchmark("LoveDA", "data/loveDA", (2048, 512), test_scale=(1024, 1024)),
+    "pascal-context": Benchmark("PascalContext", **_CONTEXT),
+    "pascal-context-59": Benchmark("PascalContext59", **_CONTEXT),
+    "potsdam": Benchmark("Potsdam", "data/potsdam", (512, 512)),
+    "vaihingen": Benchmark("Vaihingen", "data/vaihingen", (512, 512)),
+    "voc12aug": Benchmark("PascalVOC12Aug", "data/VOCdevkit/VOC2012", (2048, 512), pad_val=0),
+}
+# Sets to test on that are not the one trained on: fields of `config.data.test`.
+TEST_SETS = {
+    "dark-zurich": {"dataset": "DarkZurich", "root": "data/dark_zurich", "split": "val"},
+    "night-driving": {"dataset": "NightDriving", "root": "data/NighttimeDrivingTest", "split": "test"},
+}
+
+_NAME = re.compile(
+    r"(?P<method>[^_]+)_(?P<backbone>[a-z]+\d*[a-z]*)(-d(?P<stride>\d+))?(?P<variant>([-_][a-z][a-z\d]*)*)"
+    r"_(?P<devices>\d+)xb(?P<images>\d+)(?P<options>(-[a-z]+)*)-(?P<thousands>\d+)k"
+    r"_(?P<dataset>[a-z][a-z\d-]*?)-(?P<crop>\d+x\d+)(_(?P<test_set>[a-z-]+)-(?P<test_scale>\d+x\d+))?"
+)
+_GRAMMAR = (
+    "METHOD_BACKBONE[-dSTRIDE][-WORD]_DEVICESxbIMAGES[-WORD]-THOUSANDSk_DATASET-HEIGHTxWIDTH[_TESTSET-WIDTHxHEIGHT]"
+)
 
 
-def cityscapes(model: Mapping[str, Any], thousands: int) -> ConfigDict:
-    """A model on Cityscapes: crops of 512x1024, SGD, polynomial decay; two images on each of four devices."""
+class RecipeName(NamedTuple):
+    """What the reference's name of a recipe says.
+
+    Attributes:
+        method: such as "pspnet", or "fcn-d6" for a variant.
+        backbone: such as "r50b"; where the method is the backbone ("cgnet_fcn"), the head.
+        stride: output stride of the backbone, where it is said.
+        words: what else is said, such as "amp".
+        devices: how many the batch is spread over.
+        images: in a step, on each device.
+        thousands: of steps.
+        dataset: key of `BENCHMARKS`.
+        crop: (height, width).
+        test_set: key of `TEST_SETS`; None: the data set's own.
+        test_scale: (width, height) for it.
+    """
+
+    method: str
+    backbone: str
+    stride: int | None
+    words: tuple[str, ...]
+    devices: int
+    images: int
+    thousands: int
+    dataset: str
+    crop: tuple[int, int]
+    test_set: str | None = None
+    test_scale: tuple[int, int] | None = None
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """How crops of this size of the data set are treated."""
+        height, width = self.crop
+        return BENCHMARKS.get(f"{self.dataset}-{height}x{width}", BENCHMARKS[self.dataset])
+
+    @property
+    def num_classes(self) -> int:
+        """As many as the data set has."""
+        from jaxseg.data.datasets import DATASETS
+
+        return len(DATASETS[self.benchmark.dataset].classes)
+
+    def resnet(self, **fields: Any) -> dict[str, Any]:
+        """The backbone of a name such as "r50-d8": a ResNet-V1c, or with a "b" the plain one.
+
+        Raises:
+            ConfigError: It is not a ResNet.
+        """
+        match = re.fullmatch(r"r(\d+)(b?)", self.backbone)
+        if match is None:
+            raise ConfigError(f"ResNets are named as r50, or r50b for the plain one; {self.backbone!r} is not.")
+        return resnet(int(match[1]), self.stride or 32, "ResNet" if match[2] else "ResNetV1c", **fields)
+
+
+def parse_name(name: str) -> RecipeName:
+    """Reads a name such as "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024".
+
+    Raises:
+        ConfigError: It reads otherwise, or its data set or test set is not known.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ConfigError(f"Names of recipes read {_GRAMMAR}; {name!r} does not.")
+    said = match.groupdict()
+    for field, known in (("dataset", BENCHMARKS), ("test_set", TEST_SETS)):
+        if said[field] is not None and said[field] not in known:
+            raise ConfigError(f"{name}: the data set {said[field]!r} is not known. {did_you_mean(said[field], known)}")
+    words = tuple(re.findall(r"[a-z\d]+", said.pop("variant") + said.pop("options")))
+    numbers = {field: int(said[field]) for field in ("stride", "devices", "images", "thousands") if said[field]}
+    sizes = {field: _size(said[field]) for field in ("crop", "test_scale") if said[field]}
+    return RecipeName(**(said | numbers | sizes), words=words)
+
+
+def _size(text: str) -> tuple[int, int]:
+    first, second = text.split("x")
+    return int(first), int(second)
+
+
+def mixed_precision(config: ConfigDict) -> None:
+    """Computes in bfloat16."""
+    config.model.dtype = "bfloat16"
+
+
+Change = Callable[[ConfigDict], None]
+WORDS: dict[str, Change] = {"amp": mixed_precision}
+
+
+def recipes(
+    names: str,
+    model: Callable[[RecipeName], dict],
+    changes: Mapping[str, Change] | None = None,
+    preprocess: Mapping[str, Sequence[float]] = IMAGENET,
+) -> dict[str, Callable[[], ConfigDict]]:
+    """Recipes by the reference's names.
+
+    Args:
+        names: The names, with white space between them.
+        model: Makes `config.model` of a name.
+        changes: What is special: functions that change the config, by the method, a word or the whole of a name.
+        preprocess: Mean and standard deviation of the images.
+    """
+    return {name: functools.partial(recipe, name, model, changes or {}, preprocess) for name in names.split()}
+
+
+def recipe(
+    name: str,
+    model: Callable[[RecipeName], dict],
+    changes: Mapping[str, Change],
+    preprocess: Mapping[str, Sequence[float]],
+) -> ConfigDict:
+    """The recipe of a name: SGD, polynomial decay, ten evaluations, and what `changes` has; as for `recipes`.
+
+    Raises:
+        ConfigError: The name can't be read, or has a word that means nothing.
+    """
+    said = parse_name(name)
+    changes = WORDS | dict(changes)
+    if unknown := [word for word in said.words if word not in changes]:
+        raise ConfigError(f"{name}: {unknown[0]!r} means nothing here. {did_you_mean(unknown[0], changes)}")
+    benchmark = said.benchmark
     config = base()
-    config.total_steps = 1000 * thousands
+    config.total_steps = 1000 * said.thousands
     config.evaluate_every = config.checkpoint_every = config.total_steps // 10
-    config.data = data("Cityscapes", "data/cityscapes")
-    config.data.train.transforms = training_transforms((2048, 1024), (512, 1024), pad_val=IMAGENET["mean"])
-    config.data.val.transforms = config.data.test.transforms = evaluation_transforms((2048, 1024))
-    config.data.test.split = "val"
-    config.model = model
-    config.optimizer = sgd()
+    config.batch_size = said.devices * said.images
+    config.preprocess = preprocess
+    config.data = data(benchmark.dataset, benchmark.root)
+    pad_val = preprocess["mean"] if benchmark.pad_val is None else benchmark.pad_val
+    config.data.train.transforms = training_transforms(benchmark.scale, said.crop, pad_val)
+    test_scale = benchmark.test_scale or benchmark.scale
+    config.data.val.transforms = evaluation_transforms(test_scale)
+    config.data.test.transforms = evaluation_transforms(said.test_scale or test_scale)
+    config.data.test.update({"split": "val"} if said.test_set is None else TEST_SETS[said.test_set])
+    config.model = model(said)
+    config.model.test_cfg = benchmark.test_cfg
+    for part in ("decode_head", "auxiliary_head"):
+        if config.model[part] is not None:
+            config.model[part].update(benchmark.head)
+    config.optimizer = sgd(**benchmark.optimizer)
     config.schedule = poly()
+    for key in (said.method, *said.words, name):
+        if key in changes:
+            changes[key](config)
     return config
 
 

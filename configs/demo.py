@@ -30,6 +30,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         common.head("UPerHead", channels, 64, NUM_CLASSES, in_index=(0, 1, 2, 3), pool_scales=(1, 2, 3)),
         common.auxiliary_fcn(channels[2], 32, NUM_CLASSES),
     )
-    config.optimizer = common.optimizer("AdamW", lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    config.optimizer = {"type": "AdamW", "lr": 2e-3, "weight_decay": 0.01}
     config.schedule = common.poly(eta_min=0.0, warmup_steps=20)
     return config

@@ -32,6 +32,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         common.head("UPerHead", channels, 128, None, in_index=(0, 1, 2, 3), pool_scales=(1, 2, 3, 6)),
         common.auxiliary_fcn(channels[2], 64, None),
     )
-    config.optimizer = common.optimizer("AdamW", lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    config.optimizer = {"type": "AdamW", "lr": 1e-3, "weight_decay": 0.01}
     config.schedule = common.poly(eta_min=0.0, warmup_steps=100)
     return config

@@ -1,22 +1,56 @@
 """UPerNet (Xiao et al. 2018) with ResNets: the reference's recipes by their names."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from jaxseg.configs import common
 
 
-def model(depth: int, variant: str, num_classes: int) -> dict:
+def model(backbone: Mapping, num_classes: int) -> dict:
     """A pooled feature pyramid on all stages, an auxiliary FCN head on the third."""
-    channels = common.resnet_channels(depth)
+    channels = common.resnet_channels(backbone["depth"])
     return common.encoder_decoder(
-        common.resnet(depth, stride=32, variant=variant),
-        common.head("UPerHead", channels, 512, num_classes, in_index=(0, 1, 2, 3), pool_scales=(1, 2, 3, 6)),
+        backbone,
+        common.head("UPerHead", channels, 512, num_classes, in_index=(0, 1, 2, 3)),
         common.auxiliary_fcn(channels[2], 256, num_classes),
     )
 
 
-RUNS = (("r18", 40), ("r18", 80), ("r50", 40), ("r50", 80), ("r101", 40), ("r101", 80))
-RECIPES = common.cityscapes_recipes("upernet_{backbone}_4xb2-{thousands}k_cityscapes-512x1024", model, RUNS)
+def unpadded(config: ConfigDict) -> None:
+    """Crops as they come: the reference's file gives no size to pad them to."""
+    config.data.train.transforms = config.data.train.transforms[:-1]
+
+
+NAMES = """
+upernet_r18_4xb2-40k_cityscapes-512x1024
+upernet_r18_4xb2-80k_cityscapes-512x1024
+upernet_r18_4xb4-20k_voc12aug-512x512
+upernet_r18_4xb4-40k_voc12aug-512x512
+upernet_r18_4xb4-80k_ade20k-512x512
+upernet_r18_4xb4-160k_ade20k-512x512
+upernet_r50_4xb2-40k_cityscapes-512x1024
+upernet_r50_4xb2-40k_cityscapes-769x769
+upernet_r50_4xb2-80k_cityscapes-512x1024
+upernet_r50_4xb2-80k_cityscapes-769x769
+upernet_r50_4xb4-20k_voc12aug-512x512
+upernet_r50_4xb4-40k_voc12aug-512x512
+upernet_r50_4xb4-80k_ade20k-512x512
+upernet_r50_4xb4-160k_ade20k-512x512
+upernet_r101_4xb2-40k_cityscapes-512x1024
+upernet_r101_4xb2-40k_cityscapes-769x769
+upernet_r101_4xb2-80k_cityscapes-512x1024
+upernet_r101_4xb2-80k_cityscapes-769x769
+upernet_r101_4xb4-20k_voc12aug-512x512
+upernet_r101_4xb4-40k_voc12aug-512x512
+upernet_r101_4xb4-80k_ade20k-512x512
+upernet_r101_4xb4-160k_ade20k-512x512
+"""
+CHANGES = {
+    "upernet_r18_4xb4-80k_ade20k-512x512": unpadded,
+    "upernet_r18_4xb4-160k_ade20k-512x512": unpadded,
+}
+RECIPES = common.recipes(NAMES, lambda name: model(name.resnet(), name.num_classes), CHANGES)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

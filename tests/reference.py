@@ -15,7 +15,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from jaxseg.config import load_recipe
-from jaxseg.configs import cgnet, common
 from jaxseg.mmseg.convert import to_ours
 from jaxseg.models.names import reference_name
 
@@ -84,17 +83,5 @@ def nchw(array: Any) -> np.ndarray:
 @functools.cache
 def structure(name: str) -> ConfigDict:
     """`config.model` of the recipe whose figures are in golden/NAME.npz."""
-    if name.startswith("cgnet"):
-        return ConfigDict(_cgnet())
     method, recipe = name.split("__")
     return load_recipe(f"configs/{method}.py:{recipe}").model
-
-
-def _cgnet() -> dict:
-    weights = (
-        2.5959933, 6.7415504, 3.5354059, 9.8663225, 9.690899, 9.369352, 10.289121, 9.953208, 4.3097677, 9.490387,
-        7.674431, 9.396905, 10.347791, 6.3927646, 10.226669, 10.241062, 10.280587, 10.396974, 10.055647,
-    )  # fmt: skip
-    model = cgnet.cgnet(19)
-    model["decode_head"]["loss_decode"] = common.cross_entropy(class_weight=weights)
-    return model

@@ -107,6 +107,20 @@ def test_every_default_is_visible():
     run_config.check(run_config.load_recipe("demo.py"))
 
 
+def test_whole_numbers_in_fields_of_floats():
+    """What is 0 in a recipe can be made 0.5."""
+    head = {"type": "FCNHead", "in_channels": 1, "channels": 1, "num_classes": 2, "dropout_ratio": 0}
+    transform = {"type": "RandomFlip", "prob": 1}
+    config = common.base()
+    config.model = common.encoder_decoder({"type": "ResNet", "depth": 18}, head)
+    config.data.train.transforms = (transform,)
+    config = run_config.complete(config).lock()
+    assert changed(config, "model.decode_head.dropout_ratio", "0.5") == 0.5
+    assert changed(config, "data.train.transforms[0].prob", "0.5") == 0.5
+    assert head["dropout_ratio"] == 0
+    assert transform == {"type": "RandomFlip", "prob": 1}
+
+
 def test_every_shipped_recipe():
     names = run_config.recipe_names()
     assert len(names) > 20
