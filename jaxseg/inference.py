@@ -44,14 +44,23 @@ def segment(
     """Logits of normalised images by the model's `test_cfg`.
 
     {"mode": "whole"} takes each image as it is. {"mode": "slide", "crop_size": (h, w), "stride": (h, w)} averages
-    the logits of overlapping windows; an image smaller than the window is one window of its own size.
+    the logits of overlapping windows; an image smaller than the window is one window of its own size. With
+    "size_divisor" in it, images get a border of zeros at the bottom and at the right, up to multiples of that.
 
     Raises:
         ConfigError: The `test_cfg` can't be used.
     """
     check_test_cfg(model.test_cfg)
-    if model.test_cfg.get("mode", "whole") == "whole":
-        return encode_decode(model, variables, images)
+    height, width = images.shape[1:3]
+    divisor = model.test_cfg.get("size_divisor") or 1
+    images = jnp.pad(images, ((0, 0), (0, -height % divisor), (0, -width % divisor), (0, 0)))
+    whole = model.test_cfg.get("mode", "whole") == "whole"
+    logits = encode_decode(model, variables, images) if whole else _slide(model, variables, images)
+    return logits[:, :height, :width]
+
+
+def _slide(model: nn.Module, variables: Mapping[str, Any], images: Float[Array, "b h w c"]) -> Array:
+    """The mean of the logits of overlapping windows."""
     height, width = images.shape[1:3]
     rows = _window_starts(height, model.test_cfg["crop_size"][0], model.test_cfg["stride"][0])
     columns = _window_starts(width, model.test_cfg["crop_size"][1], model.test_cfg["stride"][1])
@@ -72,13 +81,16 @@ def check_test_cfg(test_cfg: Config) -> None:
     Raises:
         ConfigError: Names the field, and the nearest known one.
     """
-    mode, fields = test_cfg.get("mode", "whole"), ("mode", "crop_size", "stride")
+    mode, fields = test_cfg.get("mode", "whole"), ("mode", "crop_size", "stride", "size_divisor")
     if mode not in ("whole", "slide"):
         raise ConfigError(f"model.test_cfg.mode={mode!r} is not known. {did_you_mean(mode, ['whole', 'slide'])}")
     for name in test_cfg:
         if name not in fields:
             raise ConfigError(f"model.test_cfg has no field {name!r}. {did_you_mean(name, fields)}")
-    for name in fields[1:] if mode == "slide" else ():
+    divisor = test_cfg.get("size_divisor")
+    if divisor is not None and (not isinstance(divisor, int) or divisor < 1):
+        raise ConfigError(f"model.test_cfg.size_divisor={divisor!r} must be a whole number, at least 1")
+    for name in fields[1:3] if mode == "slide" else ():
         size = test_cfg.get(name)
         if not isinstance(size, Sequence) or len(size) != 2 or min(size) < 1:
             raise ConfigError(f"model.test_cfg.{name}={size!r} must be a height and a width to slide a window")

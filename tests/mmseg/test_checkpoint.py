@@ -1,6 +1,5 @@
 """Checkpoints: what PyTorch wrote is read to the bit, and no file does harm."""
 
-import io
 import json
 import os
 import pickle
@@ -21,61 +20,12 @@ from jaxseg.errors import CheckpointError
 from jaxseg.mmseg import convert, load_checkpoint, read_checkpoint
 from jaxseg.mmseg.unpickle import Record
 from jaxseg.models import build_model
+from pytorch_files import FLOATS, call, name, op, pickled, storage, tensor, zip_bytes
 
 FIXTURES = Path(__file__).parent / "fixtures_checkpoint"
 EVERYTHING = ("everything_zip.pth", "everything_protocol5.pth", "everything_legacy.pth")
 REAL_DATA = Path(os.environ.get("JAXSEG_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 WEIGHTS = REAL_DATA.parent / "weights"
-
-
-def op(value) -> bytes:
-    """The operations of a pickle that push a value; bytes are operations already."""
-    match value:
-        case bytes():
-            return value
-        case None:
-            return b"N"
-        case int():
-            return b"I%d\n" % value
-        case str():
-            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
-        case tuple():
-            return b"(" + b"".join(map(op, value)) + b"t"
-        case dict():
-            return b"}(" + b"".join(op(part) for item in value.items() for part in item) + b"u"
-    raise TypeError(value)
-
-
-def name(module: str, function: str) -> bytes:
-    return f"c{module}\n{function}\n".encode()
-
-
-def call(module: str, function: str, *args) -> bytes:
-    return name(module, function) + op(args) + b"R"
-
-
-def storage(numel=4, key="0", kind="FloatStorage") -> bytes:
-    return op(("storage", name("torch", kind), key, "cpu", numel)) + b"Q"
-
-
-def tensor(offset=0, size=(4,), stride=(1,), of=None, function="_rebuild_tensor_v2") -> bytes:
-    return call("torch._utils", function, of or storage(), offset, size, stride, b"\x89", None)
-
-
-def pickled(operations: bytes, protocol=2) -> bytes:
-    return b"\x80" + bytes([protocol]) + operations + b"."
-
-
-FLOATS = np.arange(4, dtype="f4").tobytes()
-
-
-def zip_bytes(content: bytes, storages=(("0", FLOATS),), compress=0, **more) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compress) as archive:
-        archive.writestr("archive/data.pkl", content)
-        for key, data in (*((f"data/{key}", data) for key, data in storages), *more.items()):
-            archive.writestr(f"archive/{key}", data)
-    return file.getvalue()
 
 
 def legacy_bytes(content: bytes, storages=(("0", 4, FLOATS),)) -> bytes:
