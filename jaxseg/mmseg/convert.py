@@ -75,9 +75,8 @@ def match_state_dict(
     if source not in known:
         kind = type(model.backbone).__name__
         raise ConfigError(f"{kind} has no source {source!r}. {did_you_mean(source, known)}")
-    rules, shapes = known[source], variable_shapes(model)
-    if not rules.whole:
-        shapes = {path: shape for path, shape in shapes.items() if path[1] == "backbone"}
+    rules = known[source]
+    shapes = {path: shape for path, shape in variable_shapes(model).items() if _belongs(path, rules)}
     ours = _by_reference_name(shapes)
 
     variables: dict[Path, np.ndarray] = {}
@@ -116,14 +115,15 @@ def match_state_dict(
 
 
 def likeliest_source(model: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str:
-    """The source whose names fill most of the model."""
-    ours = _by_reference_name(variable_shapes(model))
+    """The source under whose names fewest tensors are left over and fewest variables not filled."""
+    shapes, known = variable_shapes(model), sources(model)
 
-    def filled(rules: Source) -> int:
-        return len({_normalised(renamed) for name in state_dict if (renamed := rules.rename(name))} & ours.keys())
+    def problems(rules: Source) -> int:
+        ours = _by_reference_name({path: shape for path, shape in shapes.items() if _belongs(path, rules)}).keys()
+        names = [rules.rename(name) for name in state_dict if not name.endswith(IGNORED)]
+        return len(ours ^ {_normalised(name) for name in names if name is not None})
 
-    known = sources(model)
-    return max(known, key=lambda name: filled(known[name]))
+    return min(known, key=lambda name: problems(known[name]))
 
 
 def initial_values(model: nn.Module, paths: list[Path], seed: int) -> dict[Path, np.ndarray]:
@@ -178,6 +178,11 @@ def reference_names(model: nn.Module, names: list[str]) -> dict[str, Path]:
     """The path of our variable for every name of the reference's that has one."""
     ours = _by_reference_name(variable_shapes(model))
     return {name: ours[_normalised(name)] for name in names if _normalised(name) in ours}
+
+
+def _belongs(path: Path, rules: Source) -> bool:
+    """Whether files of a source hold this variable."""
+    return rules.whole or path[1] == "backbone"
 
 
 def _by_reference_name(shapes: Mapping[Path, Any]) -> dict[str, Path]:

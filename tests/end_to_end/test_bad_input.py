@@ -146,7 +146,7 @@ OVERRIDES = {
     "--config.schedule[1].type=PoliLR": ["schedule[1].type='PoliLR'", "PolyLR"],
     "--config.data.dataset=Demoo": ["data.dataset is 'Demoo'", "Did you mean Demo?"],
     "--config.data.train.transforms[1].type=RandomCorp": ["RandomCorp", "RandomCrop"],
-    "--config.init_from=nowhere": ["nowhere is not a run folder"],
+    "--config.init_from=nowhere": ["init_from=nowhere is no folder, no file, and no published model"],
 }
 
 
