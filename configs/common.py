@@ -32,7 +32,7 @@ def base() -> ConfigDict:
             "evaluate_every": 8000,
             "checkpoint_every": 8000,
             "checkpoint": {"keep": 2, "keep_best": 1, "metric": "mIoU"},
-            "init_from": placeholder(str),  # a run folder whose weights to start from
+            "init_from": placeholder(str),  # weights to start from: a folder, a file, a published name
             "compilation_cache": "~/.cache/jaxseg/xla",  # "" for none
             "preprocess": dict(IMAGENET),  # on the device: (image - mean) / std, RGB, 0..255
             "model": {},
