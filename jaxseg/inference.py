@@ -35,7 +35,7 @@ def encode_decode(
 ) -> Float[Array, "b h w classes"]:
     """Logits of normalised images, at the images' size."""
     logits = model.apply(variables, images, train=False)["decode"]
-    return resize(logits, images.shape[1:3], align_corners=model.decode_head.align_corners)
+    return resize(logits, images.shape[1:3], align_corners=model.final_head.align_corners)
 
 
 def segment(
@@ -65,7 +65,7 @@ def _slide(model: nn.Module, variables: Mapping[str, Any], images: Float[Array, 
     rows = _window_starts(height, model.test_cfg["crop_size"][0], model.test_cfg["stride"][0])
     columns = _window_starts(width, model.test_cfg["crop_size"][1], model.test_cfg["stride"][1])
     size = [min(length, crop) for length, crop in zip((height, width), model.test_cfg["crop_size"], strict=True)]
-    total = jnp.zeros((*images.shape[:3], model.decode_head.logit_channels), jnp.float32)
+    total = jnp.zeros((*images.shape[:3], model.final_head.logit_channels), jnp.float32)
     count = jnp.zeros((1, height, width, 1), jnp.float32)
     for top in rows:
         for left in columns:
@@ -106,7 +106,7 @@ def to_labels(model: nn.Module, logits: Float[Array, "b h w c"]) -> Int[Array, "
     """The class of every pixel: the largest logit, or a threshold where there is one logit only."""
     if logits.shape[-1] > 1:
         return jnp.argmax(logits, axis=-1)
-    threshold = model.decode_head.threshold
+    threshold = model.final_head.threshold
     return (jax.nn.sigmoid(logits[..., 0]) > (0.3 if threshold is None else threshold)).astype(jnp.int32)
 
 
@@ -124,7 +124,7 @@ def make_predict(
     def predict(variables, images):
         logits = segment(model, variables, normalise(images, preprocess["mean"], preprocess["std"]))
         if size is not None:
-            logits = resize(logits, size, align_corners=model.decode_head.align_corners)
+            logits = resize(logits, size, align_corners=model.final_head.align_corners)
         return to_labels(model, logits), logits
 
     return predict

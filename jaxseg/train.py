@@ -207,9 +207,11 @@ def describe(
 ) -> str:
     """What is about to happen, in a few lines."""
     device = jax.devices()[0]
+    heads = config.model.decode_head
+    head = heads[-1]["type"] if isinstance(heads, tuple | list) else heads.type
     counts = ", ".join(f"{len(source)} {part}" for part, source in sources.items())
     lines = [
-        f"{config.name}: {config.model.backbone.type} + {config.model.decode_head.type}, "
+        f"{config.name}: {config.model.backbone.type} + {head}, "
         f"{parameter_count(state.params):,} parameters; {config.data.dataset}: {counts} images, "
         f"{len(sources['train'].classes)} classes",
         *notes,

@@ -26,6 +26,7 @@ def compute_losses(
     labels: Integer[Array, "b h w"],
     rng: PRNGKeyArray | None = None,
     train: bool = True,
+    extras: Mapping[str, Array] | None = None,
 ) -> tuple[Float[Array, ""], Logs, Any]:
     """Losses of a batch.
 
@@ -37,6 +38,7 @@ def compute_losses(
         rng: Key of dropout and stochastic depth; None: neither drops anything.
         train: Whether norm layers use, and learn from, the batch's statistics. If not, only the decode head
             runs and only its losses are returned.
+        extras: What else the batch has for losses, such as "edge" [b h w].
 
     Returns:
         The total loss; the logs under the reference's names ("decode.loss_ce", "decode.acc_seg", ...); the
@@ -45,7 +47,7 @@ def compute_losses(
     rngs = None if rng is None else {"dropout": rng}
     variables = {"batch_stats": {}, **variables}
     outputs, updates = model.apply(variables, images, train=train, rngs=rngs, mutable=["batch_stats"])
-    total, logs = model_losses(model, outputs, labels)
+    total, logs = model_losses(model, outputs, labels, extras)
     return total, logs, updates["batch_stats"] if train else variables["batch_stats"]
 
 
@@ -60,17 +62,18 @@ def make_train_step(
         preprocess: `mean` and `std`, in the units of the images.
         seed: Of dropout and stochastic depth; the key of a step is a function of it and the step alone.
 
-    A batch is {"image": uint8 [b h w c], "label": uint8 or int32 [b h w]}. Logs are scalars: "loss", the losses
-    of every head, and "grad_norm" before clipping.
+    A batch is {"image": uint8 [b h w c], "label": uint8 or int32 [b h w]}, and what else losses need. Logs are
+    scalars: "loss", the losses of every head, and "grad_norm" before clipping.
     """
 
     def train_step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Logs]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         images = normalise(batch["image"], preprocess["mean"], preprocess["std"])
+        extras = {name: array for name, array in batch.items() if name not in ("image", "label")}
 
         def loss_of(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
-            total, logs, batch_stats = compute_losses(model, variables, images, batch["label"], rng)
+            total, logs, batch_stats = compute_losses(model, variables, images, batch["label"], rng, extras=extras)
             return total, (logs, batch_stats)
 
         (total, (logs, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)

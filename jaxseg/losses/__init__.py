@@ -24,30 +24,43 @@ LOSSES: dict[str, Callable[..., Array]] = {"CrossEntropyLoss": cross_entropy_los
 DEFAULT_NAMES = {"CrossEntropyLoss": "loss_ce"}
 
 Logs = dict[str, Float[Array, ""]]
+# A head's type -> its losses, where they are not those of one map of logits:
+# `losses(head, output, labels, extras) -> Logs`, of what the head returns while training.
+HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] = {}
 
 
 def model_losses(
-    model: Any, outputs: Mapping[str, Float[Array, "b _ _ c"]], labels: Integer[Array, "b h w"]
+    model: Any,
+    outputs: Mapping[str, Any],
+    labels: Integer[Array, "b h w"],
+    extras: Mapping[str, Array] | None = None,
 ) -> tuple[Float[Array, ""], Logs]:
     """Losses of every head of a segmentor that ran.
 
     Args:
         model: The segmentor that made the outputs; its heads say which losses they have.
-        outputs: Logits of the heads, by the head's name; auxiliary heads run in training only.
+        outputs: What the heads returned, by the head's name; auxiliary heads run in training only.
         labels: Class indices.
+        extras: What else a batch has for losses, such as an edge map.
 
     Returns:
         The sum of the losses, and the logs: "decode.loss_ce", "decode.acc_seg" (percent), "aux.loss_ce", ...
     """
     logs: Logs = {}
     heads = model.heads()
-    for name, logits in outputs.items():
-        logs |= {f"{name}.{key}": value for key, value in head_losses(heads[name], logits, labels).items()}
+    for name, output in outputs.items():
+        head = heads[name] if name in heads else model.final_head  # the one that runs when nothing is trained
+        losses = HEAD_LOSSES.get(type(head).__name__)
+        if losses is None or not isinstance(output, Mapping):
+            found = head_losses(head, output, labels)
+        else:
+            found = losses(head, output, labels, extras or {})
+        logs |= {f"{name}.{key}": value for key, value in found.items()}
     return sum(value for key, value in logs.items() if "loss" in key), logs
 
 
 def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Array, "b h w"]) -> Logs:
-    """Losses of one head, by their names, and its pixel accuracy "acc_seg" in percent.
+    """Losses of a head with one map of logits, by their names, and its pixel accuracy "acc_seg" in percent.
 
     Logits are resized to the labels first. Losses of one name are summed; one whose name lacks "loss" is logged
     but not trained.

@@ -14,7 +14,16 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.errors import CheckpointError, ConfigError, did_you_mean
 from jaxseg.models.layers.platform import jit
-from jaxseg.models.names import CLASS_LAYER, Path, Source, dotted_name, reference_name, sources, variable_shapes
+from jaxseg.models.names import (
+    CLASS_LAYER,
+    Path,
+    Source,
+    dotted_name,
+    reference_constants,
+    reference_name,
+    sources,
+    variable_shapes,
+)  # fmt: skip
 
 COUNTER = "num_batches_tracked"
 IGNORED = (COUNTER,)  # nothing is computed with them
@@ -75,7 +84,7 @@ def match_state_dict(
     if source not in known:
         kind = type(model.backbone).__name__
         raise ConfigError(f"{kind} has no source {source!r}. {did_you_mean(source, known)}")
-    rules = known[source]
+    rules, constants = known[source], reference_constants(model)
     shapes = {path: shape for path, shape in variable_shapes(model).items() if _belongs(path, rules)}
     ours = _by_reference_name(shapes)
 
@@ -84,7 +93,7 @@ def match_state_dict(
     unused, problems, ignored, other_classes = [], [], [], []
     for name, tensor in state_dict.items():
         renamed = rules.rename(name)
-        if renamed is None or name.endswith(IGNORED):
+        if renamed is None or name.endswith(IGNORED) or renamed in constants:
             ignored.append(name)
             continue
         path = ours.get(_normalised(renamed))
@@ -116,12 +125,12 @@ def match_state_dict(
 
 def likeliest_source(model: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str:
     """The source under whose names fewest tensors are left over and fewest variables not filled."""
-    shapes, known = variable_shapes(model), sources(model)
+    shapes, known, constants = variable_shapes(model), sources(model), reference_constants(model).keys()
 
     def problems(rules: Source) -> int:
         ours = _by_reference_name({path: shape for path, shape in shapes.items() if _belongs(path, rules)}).keys()
-        names = [rules.rename(name) for name in state_dict if not name.endswith(IGNORED)]
-        return len(ours ^ {_normalised(name) for name in names if name is not None})
+        names = {rules.rename(name) for name in state_dict if not name.endswith(IGNORED)} - {None} - constants
+        return len(ours ^ {_normalised(name) for name in names})
 
     return min(known, key=lambda name: problems(known[name]))
 
@@ -154,7 +163,7 @@ def to_state_dict(model: nn.Module, variables: Mapping[str, Any], counter: int =
         state_dict[name] = to_reference(np.asarray(array), tuple(path))
         if path[-1] == "var":
             state_dict[name.removesuffix("running_var") + COUNTER] = np.asarray(counter, np.int64)
-    return state_dict
+    return state_dict | reference_constants(model)
 
 
 def to_ours(array: np.ndarray, path: Path) -> np.ndarray:

@@ -135,13 +135,13 @@ def with_classes(recipe: ConfigDict, file: Checkpoint | None = None) -> ConfigDi
 
     They are those of the checkpoint, of the recipe, or of its data set; else they are made up.
     """
-    count = recipe.model.decode_head.get("num_classes")
+    count = build_model(recipe.model).final_head.num_classes
     candidates = [(recipe.data.classes, recipe.data.palette)]
     if file is not None:
         candidates.insert(0, (file.classes, file.palette))
     if row := DATASETS.get(recipe.data.dataset):
         candidates.append((row.classes, row.palette))
-    named = [(classes, palette) for classes, palette in candidates if classes and count in (None, len(classes))]
+    named = [(classes, palette) for classes, palette in candidates if classes and len(classes) == count]
     classes, palette = named[0] if named else (tuple(f"class {i}" for i in range(count)), None)
     recipe = recipe.copy_and_resolve_references()
     with recipe.unlocked():

@@ -27,6 +27,7 @@ HEADS: Registry = {
     "UPerHead": uper.UPerHead,
 }
 SEGMENTORS: Registry = {
+    "CascadeEncoderDecoder": segmentors.CascadeEncoderDecoder,
     "EncoderDecoder": segmentors.EncoderDecoder,
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict
 
 Path = tuple[str, ...]
@@ -62,6 +63,24 @@ REFERENCE = Source(whole=True)
 def sources(model: nn.Module) -> Mapping[str, Source]:
     """The checkpoints that a segmentor, or its backbone alone, can be filled from, by name."""
     return {"mmseg": REFERENCE} | dict(getattr(model.backbone, "sources", {}))
+
+
+def reference_constants(model: nn.Module) -> dict[str, np.ndarray]:
+    """Arrays in the reference's state dict that follow from the model's fields, and are no variables here.
+
+    A backbone, neck or head has them in a property `reference_constants`, by the names that they have below it.
+    """
+    parts = {"backbone": model.backbone, "neck": getattr(model, "neck", None)}
+    for name in ("decode_head", "auxiliary_head"):
+        head = getattr(model, name, None)
+        parts |= (
+            {f"{name}.{i}": item for i, item in enumerate(head)} if isinstance(head, tuple | list) else {name: head}
+        )
+    return {
+        f"{part}.{name}": np.asarray(array)
+        for part, module in parts.items()
+        for name, array in getattr(module, "reference_constants", {}).items()
+    }
 
 
 def variable_shapes(model: nn.Module, size: tuple[int, int] = (64, 64)) -> dict[Path, jax.ShapeDtypeStruct]:

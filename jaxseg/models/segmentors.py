@@ -1,6 +1,7 @@
 """Segmentors: backbone, neck and heads put together."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -11,7 +12,7 @@ class EncoderDecoder(nn.Module):
 
     Attributes:
         backbone: images, train -> tuple of feature maps.
-        decode_head: features, train -> logits.
+        decode_head: features, train -> logits; while training a dict, where its losses need more than logits.
         neck: features, train -> features, or None.
         auxiliary_head: One head, several, or None. They are only run while training.
         test_cfg: How images are segmented: {"mode": "whole"}, or {"mode": "slide", "crop_size", "stride"}.
@@ -26,9 +27,7 @@ class EncoderDecoder(nn.Module):
     test_cfg: Mapping = nn.FrozenDict(mode="whole")
     dtype: str | None = None
 
-    def __call__(
-        self, images: Float[Array, "b h w c"], train: bool = False
-    ) -> dict[str, Float[Array, "b _ _ classes"]]:
+    def __call__(self, images: Float[Array, "b h w c"], train: bool = False) -> dict[str, Any]:
         """Maps normalised images to the logits of every head.
 
         Args:
@@ -38,24 +37,76 @@ class EncoderDecoder(nn.Module):
 
         Returns:
             Logits at each head's own size: "decode", and while training "aux" where there is one auxiliary head
-            or "aux_0", "aux_1", ... where there is a sequence of them.
+            or "aux_0", "aux_1", ... where there is a sequence of them. While training, a head may return a dict
+            of what its losses need in place of its logits; see `jaxseg.losses.HEAD_LOSSES`.
         """
+        features = self.features(images, train)
+        outputs = {"decode": self.decode_head(features, train)}
+        if train or self.is_initializing():
+            outputs |= {name: head(features, train) for name, head in self.auxiliary_heads().items()}
+        return outputs
+
+    def features(self, images: Float[Array, "b h w c"], train: bool) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """What the heads choose from."""
         features = self.backbone(images if self.dtype is None else images.astype(self.dtype), train)
-        if self.neck is not None:
-            features = self.neck(features, train)
-        heads = self.heads() if train or self.is_initializing() else {"decode": self.decode_head}
-        return {name: head(features, train) for name, head in heads.items()}
+        return features if self.neck is None else self.neck(features, train)
 
     def heads(self) -> dict[str, nn.Module]:
-        """The heads by the names of their outputs, which are also the prefixes of their losses."""
-        heads = {"decode": self.decode_head}
+        """The heads by the names of their outputs while training, which are also the prefixes of their losses."""
+        return {"decode": self.decode_head, **self.auxiliary_heads()}
+
+    def auxiliary_heads(self) -> dict[str, nn.Module]:
+        """The auxiliary heads by the names of their outputs."""
         if isinstance(self.auxiliary_head, nn.Module):
-            heads["aux"] = self.auxiliary_head
-        elif self.auxiliary_head is not None:
-            heads |= {f"aux_{i}": head for i, head in enumerate(self.auxiliary_head)}
-        return heads
+            return {"aux": self.auxiliary_head}
+        return {f"aux_{i}": head for i, head in enumerate(self.auxiliary_head or ())}
+
+    @property
+    def final_head(self) -> nn.Module:
+        """The head whose logits are the result."""
+        return self.decode_head
 
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the paths of parameters that are not trained."""
         frozen = getattr(self.backbone, "frozen_parameters", tuple)
         return tuple(f"backbone/{prefix}" for prefix in frozen())
+
+
+class CascadeEncoderDecoder(EncoderDecoder):
+    """An EncoderDecoder whose decode heads refine one another's logits.
+
+    Attributes:
+        decode_head: The heads, in their order; those after the first are called as `head(features, train, logits)`
+            with the logits of the one before.
+        num_stages: Number of heads.
+    """
+
+    decode_head: Sequence[nn.Module]
+    num_stages: int | None = None
+
+    def __call__(self, images: Float[Array, "b h w c"], train: bool = False) -> dict[str, Any]:
+        """Maps normalised images to logits, as an EncoderDecoder; while training of every decode head: "decode_0", ...
+
+        Then each head but the last runs twice, once for its loss and once for the head after it, so that its norms
+        learn from the batch twice: so it is in the reference, whose running statistics these are.
+        """
+        features = self.features(images, train)
+        outputs, logits = {}, None
+        for i, head in enumerate(self.decode_head):
+            previous = () if i == 0 else (logits,)
+            outputs[f"decode_{i}"] = head(features, train, *previous)
+            logits = outputs[f"decode_{i}"]
+            if train and not self.is_initializing() and i + 1 < len(self.decode_head):
+                logits = head(features, train, *previous)
+        if not train and not self.is_initializing():
+            return {"decode": logits}
+        return outputs | {name: head(features, train) for name, head in self.auxiliary_heads().items()}
+
+    def heads(self) -> dict[str, nn.Module]:
+        """The heads by the names of their outputs while training, which are also the prefixes of their losses."""
+        return {**{f"decode_{i}": head for i, head in enumerate(self.decode_head)}, **self.auxiliary_heads()}
+
+    @property
+    def final_head(self) -> nn.Module:
+        """The head whose logits are the result."""
+        return self.decode_head[-1]

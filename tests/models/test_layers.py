@@ -15,7 +15,9 @@ import pytest
 from compiling import quick_jit
 from jaxseg.errors import ConfigError
 from jaxseg.models.layers.activation import PReLU, build_activation
-from jaxseg.models.layers.conv import Conv, conv2d
+from jaxseg.models.layers.attention import SelfAttention
+from jaxseg.models.layers.conv import Conv, ConvTranspose, conv2d
+from jaxseg.models.layers.conv_module import ConvModule, DepthwiseSeparableConvModule
 from jaxseg.models.layers.norm import BatchNorm, GroupNorm, build_norm, norm_name
 from jaxseg.models.layers.platform import on_cpu, target_platform
 from jaxseg.models.layers.pooling import adaptive_avg_pool, avg_pool, max_pool
@@ -290,3 +292,75 @@ def test_resize_modes():
 def test_norm_names():
     assert [norm_name({"type": kind}, 1) for kind in ("BN", "SyncBN", "GN")] == ["bn1", "bn1", "gn1"]
     assert isinstance(build_norm({"type": "SyncBN", "requires_grad": True}), nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "extra"), [(3, 2, 1, 1), (4, 2, 1, 0), (2, 2, 0, 0), (5, 3, 2, 1)]
+)
+def test_conv_transpose_is_the_gradient_of_conv(size, stride, padding, extra):
+    layer = ConvTranspose(4, size, stride, padding, extra, use_bias=False)
+    rng = np.random.default_rng(0)
+    with precision(np.float64):
+        x = jnp.asarray(rng.normal(0, 1, (2, 5, 6, 3)))
+        kernel = jnp.asarray(rng.normal(0, 1, (size, size, 4, 3)))
+        y = layer.apply({"params": {"kernel": kernel}}, x)
+        rows, columns = ((length - 1) * stride - 2 * padding + size + extra for length in (5, 6))
+        assert y.shape == (2, rows, columns, 4)
+        convolved, transpose = jax.vjp(lambda z: conv2d(z, kernel, stride, padding), jnp.zeros(y.shape))
+        assert convolved.shape[:3] == x.shape[:3]
+        np.testing.assert_allclose(y, transpose(x)[0], atol=1e-12)
+
+
+def test_separable_conv_module():
+    """Its names are the reference's, and the depthwise activation may be left out."""
+    norm_cfg, act_cfg = {"type": "BN"}, {"type": "ReLU"}
+    x = jnp.asarray(np.random.default_rng(0).normal(0, 1, (1, 8, 9, 4)), jnp.float32)
+    module = DepthwiseSeparableConvModule(6, 3, 2, 1, norm_cfg=norm_cfg, act_cfg=act_cfg)
+    y, variables = module.init_with_output(jax.random.key(0), x)
+    assert y.shape == (1, 4, 5, 6)
+    params = variables["params"]
+    assert params["depthwise_conv"]["conv"]["kernel"].shape == (3, 3, 1, 4)
+    assert params["pointwise_conv"]["conv"]["kernel"].shape == (1, 1, 4, 6)
+    depthwise = ConvModule(4, 3, 2, 1, groups=4, norm_cfg=norm_cfg)
+    parts = {name: tree["depthwise_conv"] for name, tree in variables.items()}
+    hidden = depthwise.apply(parts, x)
+    plain = module.clone(dw_act_cfg={}, act_cfg=None)
+    pointwise = {name: tree["pointwise_conv"] for name, tree in variables.items()}
+    expected = ConvModule(6, 1, norm_cfg=norm_cfg).apply(pointwise, hidden)
+    np.testing.assert_allclose(plain.apply(variables, x), expected, atol=1e-6)
+    assert (np.asarray(hidden) < 0).any()
+
+
+def test_order_of_a_conv_module():
+    x = jnp.asarray(np.random.default_rng(0).normal(0, 1, (1, 8, 9, 4)), jnp.float32)
+    module = ConvModule(3, 1, norm_cfg={"type": "BN"}, act_cfg={"type": "ReLU"}, order=("norm", "act", "conv"))
+    y, variables = module.init_with_output(jax.random.key(0), x)
+    hidden = jax.nn.relu(x / np.sqrt(1 + 1e-5).astype(np.float32))
+    np.testing.assert_allclose(y, conv2d(hidden, variables["params"]["conv"]["kernel"]), atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("num_convs", [1, 2])
+def test_self_attention(share, num_convs):
+    """Against plain sums over pixels."""
+    rng = np.random.default_rng(0)
+    x, other = (jnp.asarray(rng.normal(0, 1, (1, *size, 6)), jnp.float32) for size in ((3, 4), (2, 5)))
+    module = SelfAttention(
+        4, 5, share, num_convs, 1, key_query_norm=False, value_out_norm=False, matmul_norm=True, with_out=False,
+        norm_cfg=None, act_cfg=None,
+    )  # fmt: skip
+    y, variables = module.init_with_output(jax.random.key(0), x, other)
+    params = variables["params"]
+    names = ["key_project"] if num_convs == 1 else ["key_project_0", "key_project_1"]
+    assert all(name in params for name in names)
+    assert any(name.startswith("query_project") for name in params) != share
+
+    def project(x, prefix):
+        for name in sorted(name for name in params if name.startswith(prefix)):
+            x = x @ np.asarray(params[name]["kernel"][0, 0]) + np.asarray(params[name]["bias"])
+        return np.asarray(x).reshape(-1, x.shape[-1])
+
+    query, key = project(x, "key" if share else "query"), project(other, "key")
+    weights = np.exp(query @ key.T / 2)
+    expected = (weights / weights.sum(1, keepdims=True)) @ project(other, "value")
+    np.testing.assert_allclose(np.asarray(y).reshape(-1, 5), expected, atol=1e-5)

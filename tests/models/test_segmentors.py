@@ -134,21 +134,18 @@ def test_config_dicts_and_plain_dicts_build_the_same():
     assert build_model(ConfigDict(config)) == build_model(config)
 
 
-def test_a_class_of_your_own(monkeypatch):
+def test_a_class_of_your_own():
     """By itself as `type`, or registered under a name."""
     by_class = build_model(model_config({**head_config("x", channels=32), "type": PlainHead}))
-    monkeypatch.setattr("jaxseg.models.HEADS", dict(HEADS))
-    from jaxseg.models import HEADS as heads
-
-    assert register(heads, "PlainHead", PlainHead) is PlainHead
+    assert register(HEADS, "PlainHead", PlainHead) is PlainHead
     by_name = build_model(model_config(head_config("PlainHead", channels=32)))
     assert by_class == by_name
     assert jax.eval_shape(by_name.init, jax.random.key(0), IMAGES)["params"]["decode_head"].keys() == {"conv_seg"}
     with pytest.raises(ConfigError, match="'PlainHead' is registered already"):
-        register(heads, "PlainHead", PlainHead)
+        register(HEADS, "PlainHead", PlainHead)
     with pytest.raises(ConfigError, match="'ResNet' is registered already, as ResNet"):
         register(BACKBONES, "ResNet", Pyramid)
-    assert "PlainHead" not in HEADS
+    del HEADS["PlainHead"]
 
 
 FCN = head_config("FCNHead")
@@ -187,3 +184,55 @@ def test_a_head_must_say_how_it_decodes():
     model = build_model(model_config({**FCN, "type": DecodeHead}))
     with pytest.raises(TypeError, match=r"DecodeHead does not define decode\(x, train\)"):
         jax.eval_shape(model.init, jax.random.key(0), IMAGES)
+
+
+class RefiningHead(DecodeHead):
+    """Adds what the head before found to its own map; takes that as a third argument."""
+
+    @nn.compact
+    def __call__(self, features, train=False, previous=None):
+        x = self.select(features)
+        x = self.conv_module(1, "conv")(x, train)
+        return self.classify(x, train) + (0 if previous is None else previous)
+
+    def decode(self, x, train):
+        return x
+
+
+def cascade():
+    head = {"in_channels": 16, "in_index": 2, "num_classes": CLASSES, "channels": 8, "norm_cfg": {"type": "BN"}}
+    heads = tuple({"type": RefiningHead, **head, "loss_decode": loss} for loss in LOSSES_OF_STAGES)
+    return build_model({**model_config(), "type": "CascadeEncoderDecoder", "num_stages": 2, "decode_head": heads})
+
+
+LOSSES_OF_STAGES = tuple({"type": "CrossEntropyLoss", "loss_weight": weight} for weight in (0.4, 1.0))
+
+
+def test_cascade():
+    """Each head gets the logits of the one before; the last one's are the result, every one has a loss."""
+    model = cascade()
+    images, labels = random_batch((2, 64, 64))
+    variables = random_variables(model, IMAGES)
+    total, logs, stats = quick_jit(functools.partial(compute_losses, model))(variables, images, labels)
+    assert logs.keys() == {f"decode_{i}.{name}" for i in range(2) for name in ("loss_ce", "acc_seg")}
+    assert total == pytest.approx(float(logs["decode_0.loss_ce"] + logs["decode_1.loss_ce"]), rel=1e-6)
+    logits = quick_jit(functools.partial(encode_decode, model))(variables, images)
+
+    def head(i):
+        fields = {"in_channels": 16, "in_index": 2, "num_classes": CLASSES, "channels": 8, "norm_cfg": {"type": "BN"}}
+        alone = build_model({**model_config(), "decode_head": {"type": RefiningHead, **fields}})
+        parts = {
+            name: {"backbone": tree["backbone"], "decode_head": tree[f"decode_head_{i}"]}
+            for name, tree in variables.items()
+        }
+        logits = quick_jit(functools.partial(encode_decode, alone))(parts, images)
+        return logits, quick_jit(functools.partial(compute_losses, alone))(parts, images, labels)[2]
+
+    (first, stats_of_first), (second, stats_of_second) = head(0), head(1)
+    np.testing.assert_allclose(logits, first + second, atol=1e-4)
+    # Norms of all heads but the last learn from a batch twice.
+    mean = {name: np.asarray(tree["conv"]["bn"]["mean"]) for name, tree in stats.items() if name != "backbone"}
+    once = np.asarray(stats_of_first["decode_head"]["conv"]["bn"]["mean"])
+    before = np.asarray(variables["batch_stats"]["decode_head_0"]["conv"]["bn"]["mean"])
+    np.testing.assert_allclose(mean["decode_head_0"], once + 0.9 * (once - before), atol=1e-5)
+    np.testing.assert_allclose(mean["decode_head_1"], stats_of_second["decode_head"]["conv"]["bn"]["mean"], atol=1e-6)

@@ -31,7 +31,11 @@ ACTIVATIONS: dict[str, Callable] = {
     "ReLU6": lambda: jax.nn.relu6,
     "LeakyReLU": lambda negative_slope=0.01: lambda x: jax.nn.leaky_relu(x, negative_slope),
     "GELU": lambda: lambda x: jax.nn.gelu(x, approximate=False),
+    "HSigmoid": lambda: jax.nn.hard_sigmoid,
+    "HSwish": lambda: jax.nn.hard_swish,
     "Sigmoid": lambda: jax.nn.sigmoid,
+    "SiLU": lambda: jax.nn.silu,
+    "Swish": lambda: jax.nn.silu,
     "Tanh": lambda: jnp.tanh,
     "PReLU": PReLU,
 }

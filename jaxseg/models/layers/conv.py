@@ -62,6 +62,46 @@ class Conv(nn.Module):
         return y
 
 
+class ConvTranspose(nn.Module):
+    """Transposed convolution of NHWC feature maps, with PyTorch's meaning of every field.
+
+    The kernel is stored as [kernel_h, kernel_w, features, in_channels]: the layout that the reference's kernel gets
+    by the rule for all convolutions.
+
+    Attributes:
+        features: Number of output channels.
+        kernel_size, stride, padding, output_padding: One number, or (height, width). The output has
+            (size - 1) * stride - 2 * padding + kernel_size + output_padding rows and columns.
+        use_bias: Whether a bias is added.
+        kernel_init: Initializer of the kernel; the bias starts at 0.
+    """
+
+    features: int
+    kernel_size: int | Sequence[int] = 3
+    stride: int | Sequence[int] = 1
+    padding: int | Sequence[int] = 0
+    output_padding: int | Sequence[int] = 0
+    use_bias: bool = True
+    kernel_init: Callable = kaiming_normal()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 features"]:
+        """Spreads every pixel of x over a window of the output."""
+        size, stride, padding, extra = map(pair, (self.kernel_size, self.stride, self.padding, self.output_padding))
+        kernel = self.param("kernel", self.kernel_init, (*size, self.features, x.shape[-1]), jnp.float32)
+        y = lax.conv_general_dilated(
+            x,
+            kernel[::-1, ::-1].swapaxes(2, 3).astype(x.dtype),
+            window_strides=(1, 1),
+            padding=[(k - 1 - p, k - 1 - p + e) for k, p, e in zip(size, padding, extra, strict=True)],
+            lhs_dilation=stride,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
+        return y
+
+
 def conv2d(
     x: Float[Array, "b h w c"],
     kernel: Float[Array, "kh kw cg o"],

@@ -1,0 +1,95 @@
+"""Attention between the pixels of feature maps."""
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxseg.models.layers.conv import Conv
+from jaxseg.models.layers.conv_module import ConvModule
+from jaxseg.models.layers.norm import at_least_float32
+
+
+def attend(
+    query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"], scale: float = 1.0
+) -> Float[Array, "b q c"]:
+    """softmax(scale * query key^T) value; the softmax is computed in float32 or more."""
+    scores = jnp.einsum("bqd,bkd->bqk", query, key, preferred_element_type=at_least_float32(query.dtype))
+    weights = jax.nn.softmax(scale * scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("bqk,bkc->bqc", weights, value)
+
+
+def flatten_pixels(x: Float[Array, "b h w c"]) -> Float[Array, "b n c"]:
+    """A map as a sequence of its pixels, row by row."""
+    return x.reshape(x.shape[0], -1, x.shape[-1])
+
+
+class SelfAttention(nn.Module):
+    """Attention from the pixels of one map to those of another (or the same), as OCRNet, ANN and ISANet have it.
+
+    Attributes:
+        channels: Of queries and keys.
+        out_channels: Of the result.
+        share_key_query: Whether keys and queries have one projection.
+        query_downsample, key_downsample: Maps to fewer pixels, or None.
+        key_query_num_convs, value_out_num_convs: How many convolutions the projections have.
+        key_query_norm, value_out_norm: Whether norm and activation follow them.
+        matmul_norm: Whether the products are divided by the root of the channels.
+        with_out: Whether the result is projected.
+        norm_cfg, act_cfg: Of the projections.
+    """
+
+    channels: int
+    out_channels: int
+    share_key_query: bool
+    key_query_num_convs: int
+    value_out_num_convs: int
+    key_query_norm: bool
+    value_out_norm: bool
+    matmul_norm: bool
+    with_out: bool
+    norm_cfg: Mapping | None
+    act_cfg: Mapping | None
+    query_downsample: Callable | None = None
+    key_downsample: Callable | None = None
+
+    @nn.compact
+    def __call__(
+        self, query_map: Float[Array, "b h w c"], key_map: Float[Array, "b h2 w2 c2"], train: bool = False
+    ) -> Float[Array, "b h w out_channels"]:
+        """What the pixels of `query_map` find in `key_map`."""
+        few, many = (self.key_query_num_convs, self.key_query_norm), (self.value_out_num_convs, self.value_out_norm)
+        project_key = self.projection("key_project", self.channels, *few)
+        # A shared projection runs twice, and its norms learn twice, as in the reference.
+        project_query = project_key if self.share_key_query else self.projection("query_project", self.channels, *few)
+        project_value = self.projection("value_project", self.channels if self.with_out else self.out_channels, *many)
+        query = project_query(query_map, train)
+        key, value = project_key(key_map, train), project_value(key_map, train)
+        if self.query_downsample is not None:
+            query = self.query_downsample(query)
+        if self.key_downsample is not None:
+            key, value = self.key_downsample(key), self.key_downsample(value)
+        scale = self.channels**-0.5 if self.matmul_norm else 1.0
+        context = attend(*(flatten_pixels(x) for x in (query, key, value)), scale)
+        context = context.reshape(*query_map.shape[:3], -1)
+        if self.with_out:
+            context = self.projection("out_project", self.out_channels, *many, zero_init=True)(context, train)
+        return context
+
+    def projection(self, name: str, features: int, num_convs: int, norm: bool, zero_init: bool = False) -> Callable:
+        """1x1 convolutions, with norm and activation or without: `project(x, train)`."""
+        names = [name] if num_convs == 1 else [f"{name}_{i}" for i in range(num_convs)]
+        if norm:
+            convs = [ConvModule(features, 1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg, name=n) for n in names]
+        else:
+            init = {"kernel_init": nn.initializers.zeros} if zero_init and num_convs == 1 else {}
+            convs = [Conv(features, 1, **init, name=n) for n in names]
+
+        def project(x: Array, train: bool) -> Array:
+            for conv in convs:
+                x = conv(x, train) if norm else conv(x)
+            return x
+
+        return project
