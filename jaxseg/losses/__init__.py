@@ -49,7 +49,7 @@ def model_losses(
     logs: Logs = {}
     heads = model.heads()
     for name, output in outputs.items():
-        head = heads[name] if name in heads else model.final_head  # the one that runs when nothing is trained
+        head = heads.get(name) or model.final_head  # the one that runs when nothing is trained
         losses = HEAD_LOSSES.get(type(head).__name__)
         if losses is None or not isinstance(output, Mapping):
             found = head_losses(head, output, labels)
