@@ -70,9 +70,10 @@ def test_train_pass(name, dtype):
     losses = {"loss": loss, **logs}
     assert losses.keys() == meta["losses"].keys()
     bar = 3 * max(meta["torch_f32_loss_err"], 3e-6) if single else 1e-9
+    pixel = 100 / np.sum(arrays["label"] != 255)
     for key, expected in meta["losses"].items():
-        if "acc" in key:  # float32 in the reference
-            assert float(losses[key]) == pytest.approx(expected, rel=1e-4), key
+        if "acc" in key:  # a percentage, of float32 in the reference; rounding turns a pixel here and there
+            assert float(losses[key]) == pytest.approx(expected, rel=1e-6, abs=3 * pixel if single else 0), key
         else:
             assert float(losses[key]) == pytest.approx(expected, rel=bar), key
 
