@@ -504,6 +504,8 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("fcn_dilated", "FCNHead", MAP, {"kernel_size": 3, "dilation": 6, "num_convs": 2}),
         ("upernet", "UPerHead", LEVELS, POOLS),
         ("psp", "PSPHead", MAP, POOLS),
+        ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
+        ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
 }
 
@@ -568,6 +570,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],
     "upernet": HEADS["upernet"][0],
+    "gc": HEADS["gc_attention"][0],
 }
 
 
