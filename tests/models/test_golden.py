@@ -20,7 +20,17 @@ PSPNET = "pspnet__pspnet_r18-d8_4xb2-80k_cityscapes-512x1024"
 
 # CGNet with these weights is so ill-conditioned that float32 says little (PyTorch's own is off by 3.5e-3).
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
-CASES = [(name, np.float32) for name in NAMES if name != CGNET] + [(PSPNET, np.float64), (CGNET, np.float64)]
+# Seconds that the reference took. What takes longer waits for `-m slow`; its names, heads and blocks are tested anyway.
+QUICK = 5
+
+
+def case(name, dtype):
+    heavy = load_npz(GOLDEN / f"{name}.npz")[0]["seconds"] > QUICK
+    return pytest.param(name, dtype, marks=pytest.mark.slow if heavy else ())
+
+
+CASES = [case(name, np.float32) for name in NAMES if name != CGNET]
+CASES += [case(PSPNET, np.float64), case(CGNET, np.float64)]
 
 
 def case_id(value):
