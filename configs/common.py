@@ -145,6 +145,26 @@ def auxiliary_fcn(in_channels: int, channels: int, num_classes: int | None, **fi
     return head("FCNHead", in_channels, channels, num_classes, **(extra | fields))
 
 
+def on_resnet(kind: str, **fields: Any) -> Callable[["RecipeName"], dict[str, Any]]:
+    """What most heads are published on, as `model` for `recipes`.
+
+    Args:
+        kind: The head on a ResNet's last stage, a quarter as wide as that; an auxiliary FCN head is on the third.
+        fields: Of the head, where they are not its defaults.
+    """
+
+    def model(name: RecipeName) -> dict[str, Any]:
+        backbone = name.resnet()
+        channels = resnet_channels(backbone["depth"])
+        return encoder_decoder(
+            backbone,
+            head(kind, channels[3], channels[3] // 4, name.num_classes, **fields),
+            auxiliary_fcn(channels[2], channels[2] // 4, name.num_classes),
+        )
+
+    return model
+
+
 def cross_entropy(**fields: Any) -> dict[str, Any]:
     """Softmax cross entropy."""
     return {"type": "CrossEntropyLoss", **fields}

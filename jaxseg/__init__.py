@@ -4,7 +4,13 @@
 subpackages: models, losses, metrics, data, engine, mmseg, visualize.
 """
 
+from pathlib import Path
 from typing import Any
+
+# In a checkout, jaxseg.configs is the folder beside this one; installed elsewhere, another checkout may have the name.
+_root = Path(__file__).parent.parent
+if (_root / "configs" / "common.py").is_file():
+    __path__.append(str(_root))
 
 __version__ = "0.1.0"
 

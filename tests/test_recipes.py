@@ -13,7 +13,11 @@ from jaxseg.errors import ConfigError
 from jaxseg.models import build_model
 
 TOOL = runpy.run_path(str(Path(__file__).parent.parent / "tools" / "make_recipe_fixture.py"))
-EXPECTED = TOOL["decode"](json.loads(TOOL["FIXTURE"].read_text()))
+EXPECTED = {
+    where: recipe
+    for path in sorted(TOOL["FIXTURES"].glob("*.json"))
+    for where, recipe in TOOL["decode"](json.loads(path.read_text())).items()
+}
 OURS = {"cgnet_camvid"}  # those that the reference does not have
 
 

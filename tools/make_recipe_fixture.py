@@ -1,11 +1,11 @@
 """Write down what the reference's recipes say, for the tests of ours.
 
-    python tools/make_recipe_fixture.py CONFIGS
+    python tools/make_recipe_fixture.py CONFIGS [METHOD ...]
 
 CONFIGS is `mmseg/.mim/configs` of the package mmsegmentation 1.2.2. Of every folder there that has a file of its name
-in our configs/, all recipes are translated and written to tests/fixtures/recipes.json: "most" has the value that most
-recipes have, by field; "recipes" what the others have instead; "with" what comes along with one of these values
-without exception, and is not repeated.
+in our configs/ (or of those named), all recipes are translated and written to tests/fixtures/recipes/METHOD.json:
+"most" has the value that most recipes have, by field; "recipes" what the others have instead; "with" what comes along
+with one of these values without exception, and is not repeated.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 from jaxseg.config import recipe_folder, to_json
 from jaxseg.mmseg import load_config
 
-FIXTURE = Path(__file__).parent.parent / "tests" / "fixtures" / "recipes.json"
+FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures" / "recipes"
 ABSENT = "(absent)"  # the value of a field that a recipe does not have
 
 
@@ -74,19 +74,22 @@ def decode(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", type=Path)
-    folder = parser.parse_args().configs
-    methods = sorted(path.stem for path in recipe_folder().glob("*.py") if (folder / path.stem).is_dir())
-    recipes = {
-        f"{method}.py:{path.stem}": dict(leaves(json.loads(to_json(load_config(path)))))
-        for method in methods
-        for path in sorted((folder / method).glob("*.py"))
-    }
-    for recipe in recipes.values():
-        del recipe["name"]
-    content = encode(recipes)
-    assert decode(content) == recipes
-    FIXTURE.write_text(_text(content))
-    print(f"{len(recipes)} recipes of {', '.join(methods)} written to {FIXTURE}")
+    parser.add_argument("methods", nargs="*", help="default: all that we have")
+    args = parser.parse_args()
+    there = sorted(path.stem for path in recipe_folder().glob("*.py") if (args.configs / path.stem).is_dir())
+    if unknown := set(args.methods) - set(there):
+        parser.error(f"not among {', '.join(there)}: {', '.join(sorted(unknown))}")
+    for method in args.methods or there:
+        recipes = {
+            f"{method}.py:{path.stem}": dict(leaves(json.loads(to_json(load_config(path)))))
+            for path in sorted((args.configs / method).glob("*.py"))
+        }
+        for recipe in recipes.values():
+            del recipe["name"]
+        content = encode(recipes)
+        assert decode(content) == recipes
+        (FIXTURES / f"{method}.json").write_text(_text(content))
+        print(f"{len(recipes)} recipes of {method} written")
 
 
 def _text(content: Mapping[str, Any], depth: int = 2) -> str:

@@ -8,8 +8,9 @@ Runs in an environment of its own, which holds the reference and none of jaxseg:
     pip install mmsegmentation==1.2.2 --no-deps
     python tools/make_reference_fixtures.py --out tests/fixtures [losses schedules ...]
 
-Each function below writes one file. Arrays are in the reference's layout (N C H W) and in float64 unless said
-otherwise; `meta` in an `.npz` is JSON bytes that lists the cases: `json.loads(bytes(npz["meta"]))`.
+Each function below writes one file, or a folder of them: `figures initialisation --case NAME` writes those of a head
+or backbone that is new, and leaves the others. Arrays are in the reference's layout (N C H W) and in float64 unless
+said otherwise; `meta` in an `.npz` is JSON bytes that lists the cases: `json.loads(bytes(npz["meta"]))`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import types
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -504,6 +505,8 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("fcn_dilated", "FCNHead", MAP, {"kernel_size": 3, "dilation": 6, "num_convs": 2}),
         ("upernet", "UPerHead", LEVELS, POOLS),
         ("psp", "PSPHead", MAP, POOLS),
+        ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
+        ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
 }
 
@@ -526,7 +529,7 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     outputs, arrays = [], {}
     for i, (value, rough) in enumerate(zip(exact, coarse, strict=True)):
         places = np.random.default_rng(i).integers(0, value.size, samples)
-        arrays[f"{name}/{i}"] = value.reshape(-1)[places]
+        arrays[str(i)] = value.reshape(-1)[places]
         error = float(np.abs(value - rough).max() / value.std())
         outputs.append(
             {
@@ -541,22 +544,19 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     return case, arrays
 
 
-def resnets(folder: Path, samples: int = 200) -> None:
-    """Eval-mode outputs of backbones and heads whose weights are `fill`.
+def figures(folder: Path, names: Sequence[str] = (), samples: int = 200) -> None:
+    """Eval-mode outputs of backbones and heads whose weights are `fill`, a file a case.
 
     Inputs of a case: `rng = default_rng(input_seed)`, then for each shape in turn `rng.normal(0, 1, shape)`
     as float32. Sampled values of output i:
     `output.reshape(-1)[default_rng(i).integers(0, output.size, samples)]`.
     """
-    meta: dict[str, Any] = {"samples": samples, "backbones": [], "heads": []}
-    arrays: dict[str, np.ndarray] = {}
-    for kind, table in (("backbones", BACKBONES), ("heads", HEADS)):
+    for part, table in (("backbone", BACKBONES), ("head", HEADS)):
         for name, (config, shapes) in table.items():
-            shapes = shapes if kind == "heads" else [shapes]
-            case, values = _figures(name, build(config), shapes, samples)
-            meta[kind].append({"config": config, **case})
-            arrays.update(values)
-    save_npz(folder / "resnets.npz", meta, arrays)
+            if not names or name in names:
+                case, arrays = _figures(name, build(config), shapes if part == "head" else [shapes], samples)
+                meta = {"part": part, "samples": samples, "config": config, **case}
+                save_npz(folder / "figures" / f"{name}.npz", meta, arrays)
 
 
 INITIALISATION: dict[str, dict[str, Any]] = {
@@ -568,13 +568,15 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],
     "upernet": HEADS["upernet"][0],
+    "gc": HEADS["gc_attention"][0],
 }
 
 
-def initialisation(folder: Path, seeds: int = 5) -> None:
-    """Mean, std, smallest and largest value of every entry of the state dict, pooled over the seeds."""
-    content = []
+def initialisation(folder: Path, names: Sequence[str] = (), seeds: int = 5) -> None:
+    """Mean, std, smallest and largest value of every entry of the state dict, pooled over the seeds; a file a case."""
     for name, config in INITIALISATION.items():
+        if names and name not in names:
+            continue
         pooled: dict[str, list[np.ndarray]] = {}
         for seed in range(seeds):
             torch.manual_seed(seed)
@@ -590,18 +592,21 @@ def initialisation(folder: Path, seeds: int = 5) -> None:
             mean, std, low, high = (float(f"{figure:.6g}") for figure in figures)
             shape = list(values[0].shape)
             params[key] = {"shape": shape, "mean": mean, "std": std, "min": low, "max": high}
-        content.append({"name": name, "config": config, "seeds": seeds, "params": params})
-    save_json(folder / "initialisation.json", content)
+        content = {"name": name, "config": config, "seeds": seeds, "params": params}
+        save_json(folder / "initialisation" / f"{name}.json", content)
 
 
-FIXTURES: dict[str, Callable[[Path], None]] = {
-    function.__name__: function for function in (losses, schedules, optimizers, metrics, resnets, initialisation)
+FIXTURES: dict[str, Callable[..., None]] = {
+    function.__name__: function for function in (losses, schedules, optimizers, metrics, figures, initialisation)
 }
+
+FOLDERS = ("figures", "initialisation")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"which to write, of {', '.join(FIXTURES)}; default: all")
+    parser.add_argument("--case", action="append", default=[], help="of figures and initialisation; default: all")
     parser.add_argument("--out", type=Path, default=Path("tests/fixtures"))
     args = parser.parse_args()
     unknown = set(args.names) - set(FIXTURES)
@@ -611,7 +616,11 @@ def main() -> None:
     MMLogger.get_instance("fixtures", log_level=logging.CRITICAL)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.names or FIXTURES:
-        FIXTURES[name](args.out)
+        if name in FOLDERS:
+            (args.out / name).mkdir(exist_ok=True)
+            FIXTURES[name](args.out, args.case)
+        else:
+            FIXTURES[name](args.out)
         print("wrote", name)
 
 

@@ -23,6 +23,7 @@ LEAVES = {
     "kernel": "weight",
     "scale": "weight",
     "negative_slope": "weight",
+    "factor": "scale",  # what the reference itself calls a scale (DANet, CCNet, EncNet) is no norm's
     "mean": "running_mean",
     "var": "running_var",
 }

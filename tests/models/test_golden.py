@@ -20,7 +20,17 @@ PSPNET = "pspnet__pspnet_r18-d8_4xb2-80k_cityscapes-512x1024"
 
 # CGNet with these weights is so ill-conditioned that float32 says little (PyTorch's own is off by 3.5e-3).
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
-CASES = [(name, np.float32) for name in NAMES if name != CGNET] + [(PSPNET, np.float64), (CGNET, np.float64)]
+# Seconds that the reference took. What takes longer waits for `-m slow`; its names, heads and blocks are tested anyway.
+QUICK = 5
+
+
+def case(name, dtype):
+    heavy = load_npz(GOLDEN / f"{name}.npz")[0]["seconds"] > QUICK
+    return pytest.param(name, dtype, marks=pytest.mark.slow if heavy else ())
+
+
+CASES = [case(name, np.float32) for name in NAMES if name != CGNET]
+CASES += [case(PSPNET, np.float64), case(CGNET, np.float64)]
 
 
 def case_id(value):
@@ -70,9 +80,10 @@ def test_train_pass(name, dtype):
     losses = {"loss": loss, **logs}
     assert losses.keys() == meta["losses"].keys()
     bar = 3 * max(meta["torch_f32_loss_err"], 3e-6) if single else 1e-9
+    pixel = 100 / np.sum(arrays["label"] != 255)
     for key, expected in meta["losses"].items():
-        if "acc" in key:  # float32 in the reference
-            assert float(losses[key]) == pytest.approx(expected, rel=1e-4), key
+        if "acc" in key:  # a percentage, of float32 in the reference; rounding turns a pixel here and there
+            assert float(losses[key]) == pytest.approx(expected, rel=1e-6, abs=3 * pixel if single else 0), key
         else:
             assert float(losses[key]) == pytest.approx(expected, rel=bar), key
 

@@ -11,7 +11,7 @@ from jaxseg.models.names import reference_name
 from jaxseg.models.registry import build
 from reference import FIXTURES, load_json
 
-CASES = load_json(FIXTURES / "initialisation.json")
+CASES = [load_json(path) for path in sorted((FIXTURES / "initialisation").glob("*.json"))]
 
 
 def initial_variables(config, seeds):

@@ -1,6 +1,7 @@
 """Models as a whole: how they are built, their heads, and what a config may say."""
 
 import functools
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -134,6 +135,7 @@ def test_config_dicts_and_plain_dicts_build_the_same():
     assert build_model(ConfigDict(config)) == build_model(config)
 
 
+@mock.patch.dict(HEADS)
 def test_a_class_of_your_own():
     """By itself as `type`, or registered under a name."""
     by_class = build_model(model_config({**head_config("x", channels=32), "type": PlainHead}))
@@ -145,7 +147,6 @@ def test_a_class_of_your_own():
         register(HEADS, "PlainHead", PlainHead)
     with pytest.raises(ConfigError, match="'ResNet' is registered already, as ResNet"):
         register(BACKBONES, "ResNet", Pyramid)
-    del HEADS["PlainHead"]
 
 
 FCN = head_config("FCNHead")

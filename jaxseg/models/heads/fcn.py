@@ -32,7 +32,13 @@ class FCNHead(DecodeHead):
                 self.kernel_size, f"convs_{i}", padding=padding * self.dilation, dilation=self.dilation
             )
             y = block(y, train)
+            if i == 0:
+                y = self.between(y, train)
         if self.concat_input:
             joined = jnp.concatenate([x, y], axis=-1)
             y = self.conv_module(self.kernel_size, "conv_cat", padding=padding)(joined, train)
         return y
+
+    def between(self, x: Float[Array, "b h w channels"], train: bool) -> Float[Array, "b h w channels"]:
+        """What comes after the first convolution: nothing here, heads built on this one define it."""
+        return x

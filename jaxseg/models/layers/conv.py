@@ -33,7 +33,7 @@ class Conv(nn.Module):
             sides, so stride 2 agrees with PyTorch where "SAME" would not.
         groups: Number of channel groups; equal to the number of input channels in a depthwise convolution.
         use_bias: Whether a bias is added.
-        kernel_init: Initializer of the kernel; the bias starts at 0.
+        kernel_init, bias_init: Initializers of the kernel and the bias.
     """
 
     features: int
@@ -44,6 +44,7 @@ class Conv(nn.Module):
     groups: int = 1
     use_bias: bool = True
     kernel_init: Callable = kaiming_normal()
+    bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 features"]:
@@ -58,7 +59,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = conv2d(x, kernel.astype(x.dtype), self.stride, self.padding, self.dilation, self.groups)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
+            y = y + self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(x.dtype)
         return y
 
 
