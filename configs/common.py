@@ -340,11 +340,18 @@ Change = Callable[[ConfigDict], None]
 WORDS: dict[str, Change] = {"amp": mixed_precision}
 
 
+def heads(config: ConfigDict) -> list[dict[str, Any]]:
+    """All heads of a recipe's model, to be changed in place."""
+    parts = (config.model.get(name) for name in ("decode_head", "auxiliary_head"))
+    return [head for part in parts for head in (part if isinstance(part, tuple | list) else [part]) if head is not None]
+
+
 def recipes(
     names: str,
     model: Callable[[RecipeName], dict],
     changes: Mapping[str, Change] | None = None,
     preprocess: Mapping[str, Sequence[float]] = IMAGENET,
+    spelled: Mapping[str, str] | None = None,
 ) -> dict[str, Callable[[], ConfigDict]]:
     """Recipes by the reference's names.
 
@@ -353,12 +360,18 @@ def recipes(
         model: Makes `config.model` of a name.
         changes: What is special: functions that change the config, by the method, a word or the whole of a name.
         preprocess: Mean and standard deviation of the images.
+        spelled: Names that don't follow the grammar, and how they would read if they did.
     """
-    return {name: functools.partial(recipe, name, model, changes or {}, preprocess) for name in names.split()}
+    spelled = spelled or {}
+    return {
+        name: functools.partial(recipe, name, spelled.get(name, name), model, changes or {}, preprocess)
+        for name in names.split()
+    }
 
 
 def recipe(
     name: str,
+    spelled: str,
     model: Callable[[RecipeName], dict],
     changes: Mapping[str, Change],
     preprocess: Mapping[str, Sequence[float]],
@@ -368,7 +381,7 @@ def recipe(
     Raises:
         ConfigError: The name can't be read, or has a word that means nothing.
     """
-    said = parse_name(name)
+    said = parse_name(spelled)
     changes = WORDS | dict(changes)
     if unknown := [word for word in said.words if word not in changes]:
         raise ConfigError(f"{name}: {unknown[0]!r} means nothing here. {did_you_mean(unknown[0], changes)}")
@@ -387,9 +400,8 @@ def recipe(
     config.data.test.update({"split": "val"} if said.test_set is None else TEST_SETS[said.test_set])
     config.model = model(said)
     config.model.test_cfg = benchmark.test_cfg
-    for part in ("decode_head", "auxiliary_head"):
-        if config.model[part] is not None:
-            config.model[part].update(benchmark.head)
+    for part in heads(config):
+        part.update(benchmark.head)
     config.optimizer = sgd(**benchmark.optimizer)
     config.schedule = poly()
     for key in (said.method, *said.words, name):

@@ -34,6 +34,7 @@ from jaxseg.inference import starting_weights
 from jaxseg.losses import loss_configs
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
+from jaxseg.models.names import sample_shape
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[Any] = ()) -> Evaluation:
@@ -151,8 +152,7 @@ def initial_state(config: ConfigDict, model: Any, resumed: bool = False) -> tupl
     """The state at step 0, of the seed or of `config.init_from` (unless resumed), and the optimizer."""
     for head in model.heads().values():
         loss_configs(head)  # what is wrong with them is known before the first step
-    channels = len(config.preprocess.mean)
-    images = jnp.zeros((1, 64, 64, channels))
+    images = jnp.zeros((*sample_shape(model)[:3], len(config.preprocess.mean)))
     variables = jit(lambda key: model.init(key, images), once=True)(jax.random.key(config.seed))
     if config.init_from and not resumed:
         variables = take_over(variables, starting_weights(config.init_from, model), config.init_from, say=print)
@@ -182,8 +182,9 @@ def log_step(writer: Writer, step: int, logs: dict[str, Any], timer: Timer) -> N
     """Writes the logs of a step, and how fast the steps since the last log were."""
     values = {name: float(value) for name, value in logs.items()} | timer.lap(step)
     writer.write(step, "train", values)
+    accuracy = max(name for name in values if name.startswith("decode") and "acc" in name)  # the last head's
     writer.say(
-        f"step {step}/{writer.total_steps}  loss {values['loss']:.4f}  acc {values['decode.acc_seg']:.1f}  "
+        f"step {step}/{writer.total_steps}  loss {values['loss']:.4f}  acc {values[accuracy]:.1f}  "
         f"lr {values['lr']:.2e}  {values['seconds_per_step']:.3f} s/step  "
         f"{values['images_per_second']:.1f} img/s  eta {duration(values['eta_seconds'])}"
     )

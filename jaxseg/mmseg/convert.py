@@ -21,6 +21,7 @@ from jaxseg.models.names import (
     dotted_name,
     reference_constants,
     reference_name,
+    sample_shape,
     sources,
     variable_shapes,
 )  # fmt: skip
@@ -137,7 +138,7 @@ def likeliest_source(model: nn.Module, state_dict: Mapping[str, np.ndarray]) -> 
 
 def initial_values(model: nn.Module, paths: list[Path], seed: int) -> dict[Path, np.ndarray]:
     """What the model initialises some variables to."""
-    images = jnp.zeros((1, 64, 64, getattr(model.backbone, "in_channels", 3)))
+    images = jnp.zeros(sample_shape(model))
 
     def init(key):
         variables = flatten_dict(model.init(key, images))

@@ -84,10 +84,15 @@ def reference_constants(model: nn.Module) -> dict[str, np.ndarray]:
     }
 
 
-def variable_shapes(model: nn.Module, size: tuple[int, int] = (64, 64)) -> dict[Path, jax.ShapeDtypeStruct]:
+def sample_shape(model: nn.Module) -> tuple[int, int, int, int]:
+    """Of images to initialise a segmentor with; a part that needs larger ones has their size in `sample_size`."""
+    sizes = [getattr(part, "sample_size", (64, 64)) for part in (model.backbone, model.final_head)]
+    return 1, *map(max, *sizes), getattr(model.backbone, "in_channels", 3)
+
+
+def variable_shapes(model: nn.Module) -> dict[Path, jax.ShapeDtypeStruct]:
     """Shapes of all variables by path (collection first), without computing any."""
-    channels = getattr(model.backbone, "in_channels", 3)
-    images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
+    images = jax.ShapeDtypeStruct(sample_shape(model), jnp.float32)
     return flatten_dict(jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images))
 
 

@@ -29,8 +29,10 @@ def case(name, dtype):
     return pytest.param(name, dtype, marks=pytest.mark.slow if heavy else ())
 
 
-CASES = [case(name, np.float32) for name in NAMES if name != CGNET]
-CASES += [case(PSPNET, np.float64), case(CGNET, np.float64)]
+# ResNeSt's gradients say as little in float32.
+DOUBLE = tuple(name for name in NAMES if name == CGNET or name.startswith("resnest__"))
+CASES = [case(name, np.float32) for name in NAMES if name not in DOUBLE]
+CASES += [case(name, np.float64) for name in (PSPNET, *DOUBLE)]
 
 
 def case_id(value):
@@ -67,6 +69,8 @@ def test_logits(name, dtype):
 @pytest.mark.parametrize(("name", "dtype"), CASES, ids=case_id)
 def test_train_pass(name, dtype):
     meta, arrays, model, variables, images = setup(name, dtype)
+    if "losses" not in meta:
+        pytest.skip(f"there are no figures of training: {meta['train_error'][:100]}")
 
     def loss_of(params, images, labels):
         loss, logs, stats = compute_losses(model, {**variables, "params": params}, images, labels)
