@@ -1,6 +1,8 @@
 """Data sets and transforms of an MMSegmentation config, as `config.data`."""
 
 import dataclasses
+import os
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -120,10 +122,22 @@ def _dataset(fields: Fields, pad: Mapping[str, Any] | None, ignore_index: int) -
             raise ConfigError(f"{fields.name('datasets')} is empty")
         first, *more = leaves
         for leaf in more:
-            if leaf._replace(files=first.files, where=first.where) != first:
+            if leaf._replace(root=first.root, files=first.files, where=first.where) != first:
                 raise ConfigError(f"{leaf.where} differs from {first.where} in more than where its files are")
-        return first._replace(files=tuple(files for leaf in leaves for files in leaf.files))
+        if any(leaf.root != first.root for leaf in more):
+            leaves = [_below_here(leaf) for leaf in leaves]
+        return leaves[0]._replace(files=tuple(files for leaf in leaves for files in leaf.files))
     return _leaf(kind, fields, pad, ignore_index)
+
+
+def _below_here(dataset: Dataset) -> Dataset:
+    """The same data set with its root in the folders of its files; no folder remains none."""
+    root = dataset.root
+    files = tuple(
+        Files(posixpath.join(root, image_dir), *(posixpath.join(root, path) if path else "" for path in others))
+        for image_dir, *others in dataset.files
+    )
+    return dataset._replace(root=".", files=files)
 
 
 def _leaf(kind: str, fields: Fields, pad: Mapping[str, Any] | None, ignore_index: int) -> Dataset:
@@ -217,10 +231,42 @@ def _rows(dataset: Dataset) -> dict[str, dict[str, Any]]:
             found[row] = {"split": part or (own[0] if len(own) == 1 else tuple(own))}
     if found:
         return found
-    if len(dataset.files) > 1:
+    row = REFERENCE_NAMES[dataset.kind][0]
+    return {row: _folders(dataset, DATASETS[row])}
+
+
+def _folders(dataset: Dataset, info: DatasetInfo) -> dict[str, Any]:
+    """Folders as they are; of several data sets with "{split}" for the text in which their folders differ."""
+    for path in (path for files in dataset.files for path in files):
+        if "{" in path or "}" in path:
+            raise ConfigError(f"{dataset.where}: folders with brackets in their names can't be read: {path}")
+    if len(dataset.files) == 1:
+        return dataset.files[0]._asdict()
+    splits = tuple(f"part {i}" for i in range(len(dataset.files)))  # where no folder differs
+    fields: dict[str, Any] = {}
+    for name, paths in zip(Files._fields, zip(*dataset.files, strict=True), strict=True):
+        template, middles = _template(paths)
+        if "{split}" in template:
+            if any("{split}" in other for other in fields.values()) and middles != splits:
+                raise ConfigError(
+                    f"{dataset.where}: folders that differ otherwise for images than for masks (or names) can't be "
+                    f"concatenated: {', '.join(paths)}"
+                )
+            splits = middles
+        fields[name] = template
+    if any(split in info.splits for split in splits):
         raise ConfigError(f"{dataset.where}: data sets of other folders than usual can't be concatenated")
-    files = dataset.files[0]
-    return {REFERENCE_NAMES[dataset.kind][0]: files._asdict()}
+    return {"split": splits, **fields}
+
+
+def _template(paths: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """What paths have in common, with "{split}" for the rest; and the rest of each."""
+    if len(set(paths)) == 1:
+        return paths[0], ()
+    start = os.path.commonprefix(paths)  # noqa: RUF071, letters are what is compared
+    rests = [path[len(start) :] for path in paths]
+    end = os.path.commonprefix([rest[::-1] for rest in rests])[::-1]  # noqa: RUF071
+    return f"{start}{{split}}{end}", tuple(rest[: len(rest) - len(end)] for rest in rests)
 
 
 def _split(info: DatasetInfo, files: Files) -> str | None:

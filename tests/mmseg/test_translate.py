@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dialects import NEW, OLD
 from jaxseg import config as run_config
-from jaxseg.data import build_transforms
+from jaxseg.data import build_source, build_transforms
 from jaxseg.engine.optim import build_optimizer, parameter_settings
 from jaxseg.engine.schedules import build_schedule
 from jaxseg.errors import ConfigError, JaxsegError
@@ -220,6 +220,7 @@ REFUSED = {
     "no data": ({"train_dataloader": None}, "train_dataloader.dataset is missing"),
     "no evaluation": ({"val_dataloader": None, "test_dataloader": None}, "val_dataloader.dataset is missing"),
     "subset": ({"train_dataloader__dataset__indices": 10}, "train_dataloader.dataset.indices=10"),
+    "brackets": ({"train_dataloader__dataset__data_prefix__img_path": "{x}"}, "brackets in their names.*{x}"),
     "data set": ({"train_dataloader__dataset__type": "MyDataset"}, "BaseSegDataset"),
     "colours": ({"train_dataloader__dataset__metainfo__palette": [[1, 2]]}, "metainfo.palette has"),
     "flip": ({"train_dataloader__dataset__pipeline__4": {"type": "RandomFlip"}}, r"pipeline\[4\].prob is missing"),
@@ -379,11 +380,52 @@ def test_data_sets_of_several_parts(new):
         "Cityscapes", ("train", "val"), "val", "val",
     )  # fmt: skip
     assert "train_dataloader.dataset.times" in translate(new).ignored
-    other = parts[1] | {"data_root": "elsewhere"}
+    other = parts[1] | {"type": "BaseSegDataset"}
     with pytest.raises(ConfigError, match=r"datasets\[1\] differs from train_dataloader.dataset.datasets\[0\]"):
         data_of(new, {"type": "ConcatDataset", "datasets": [parts[0], other]})
     with pytest.raises(ConfigError, match="datasets is empty"):
         data_of(new, {"type": "ConcatDataset", "datasets": []})
+
+
+# The folders of two data sets that are concatenated: root, images, masks, names of the images.
+CONCATENATED = {
+    "roots": (("one", "img", "ann", None), ("two", "img", "ann", None)),
+    "folders": ((".", "img/site_a/x", "ann/site_a/x", None), (".", "img/site_b/x", "ann/site_b/x", None)),
+    "both": (("one/a", "img/1", "ann/1", None), ("two", "img/1", "ann/1", None)),
+    "names": (("one", "img", "ann", "a.txt"), ("one", "img", "ann", "b.txt")),
+    "twice": (("one", "img", "ann", None), ("one", "img", "ann", None)),
+}
+
+
+@pytest.mark.parametrize("name", CONCATENATED)
+@pytest.mark.parametrize("absolute", [False, True])
+def test_concatenated_data_sets_have_the_files_of_each(new, tmp_path, monkeypatch, name, absolute):
+    monkeypatch.chdir(tmp_path)
+    leaves, expected = [], []
+    for number, (root, images, masks, names) in enumerate(CONCATENATED[name]):
+        root = Path(tmp_path, root) if absolute else Path(root)
+        for stem in ("first", f"second_{number}"):
+            pair = root / images / f"{stem}.jpg", root / masks / f"{stem}.png"
+            for file in pair:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch()
+        if names:
+            (root / names).write_text(f"second_{number}\n")
+        folders = {"data_prefix": {"img_path": images, "seg_map_path": masks}, "ann_file": names or ""}
+        leaves.append(leaf(data_root=str(root), **folders))
+    data = data_of(new, {"type": "ConcatDataset", "datasets": leaves}, *leaves)
+    for dataset in leaves:
+        expected += build_source(data_of(new, *[dataset] * 3).to_dict(), "val").image_paths
+    source = build_source(data.to_dict(), "train")
+    assert [os.path.abspath(path) for path in source.image_paths] == [os.path.abspath(path) for path in expected]
+    assert [Path(path).stem for path in source.label_paths] == [Path(path).stem for path in expected]
+
+
+def test_folders_that_differ_in_two_ways_are_not_concatenated(new):
+    leaves = [leaf(data_prefix={"img_path": f"img_{i}", "seg_map_path": f"ann_{2 * i}"}) for i in range(2)]
+    data_of(new, {"type": "ConcatDataset", "datasets": [leaves[0], leaves[0]]}, leaves[0], leaves[0])
+    with pytest.raises(ConfigError, match=r"folders that differ otherwise for images than for masks.*ann_0, ann_2"):
+        data_of(new, {"type": "ConcatDataset", "datasets": leaves})
 
 
 def test_evaluation_on_the_test_set_alone(new):
