@@ -20,7 +20,6 @@ class Pipelines(NamedTuple):
 
     normalisations: list[dict[str, Any]]
     sizes: list[Any]  # that training images are padded to
-    divisors: list[Any]  # of the sizes that are tested at
 
 
 def is_old(config: Mapping[str, Any]) -> bool:
@@ -173,7 +172,7 @@ def _data(fields: Fields, new: dict[str, Any]) -> None:
         section.expect("shuffle", True)
     loader.done(("samples_per_gpu",))
     data.ignore("scores are the same however many images are evaluated at a time", "val_dataloader", "test_dataloader")
-    found = Pipelines([], [], [])
+    found = Pipelines([], [])
     for part in ("train", "val", "test"):
         if part not in data:
             continue
@@ -189,7 +188,7 @@ def _data(fields: Fields, new: dict[str, Any]) -> None:
     data.done(("train", "val", "test", "samples_per_gpu"))
     if not found.normalisations:
         raise ConfigError("data.train.pipeline has no Normalize, so there is no mean and std")
-    for name, values in zip(("Normalize", "size of Pad"), (found.normalisations, found.sizes), strict=True):
+    for name, values in zip(("Normalize", "size of Pad"), found, strict=True):
         if any(other != values[0] for other in values):
             raise ConfigError(f"the {name} of the parts of data differ: {values}")
     new["data_preprocessor"] = preprocessor = found.normalisations[0]

@@ -87,8 +87,8 @@ def translate(config: Mapping[str, Any], name: str = "") -> Translation:
 
     Args:
         config: The config, of either dialect.
-        name: Of the recipe. "4xb2" in it are four devices; otherwise `auto_scale_lr.base_batch_size` is the batch,
-            or that of one device.
+        name: Of the recipe. "4xb2" in it, or in 0.x "4x2", are four devices; otherwise the batch is
+            `auto_scale_lr.base_batch_size`, or that of one device.
 
     Raises:
         ConfigError: A field has no counterpart; names it.

@@ -91,7 +91,8 @@ def translate_data(
     root, parts = datasets["train"].root, {}
     for part, dataset in datasets.items():
         own = row if row in rows[part] else next(iter(rows[part]))
-        place = {name: value for name, value in (("dataset", own), ("root", dataset.root)) if value not in (row, root)}
+        place = {} if own == row else {"dataset": own}
+        place |= {} if dataset.root == root else {"root": dataset.root}
         given = {name: value for name, value in dataset.fields.items() if value != getattr(DATASETS[own], name)}
         parts[part] = {**place, **rows[part][own], **given}
     # What holds for all parts is said once.

@@ -202,6 +202,13 @@ REFUSED = {
     "epochs": ({"train_cfg": {"type": "EpochBasedTrainLoop", "max_epochs": 9}}, "train_cfg is by epochs"),
     "epochs without type": ({"train_cfg": {"by_epoch": True, "max_epochs": 9}}, "train_cfg is by epochs"),
     "schedule by epoch": ({"param_scheduler__0__by_epoch": True}, r"param_scheduler\[0\].by_epoch=True"),
+    "resumed schedule": ({"param_scheduler__0__last_step": 9}, r"param_scheduler\[0\].last_step=9"),
+    "epochs in steps": ({"param_scheduler__0__convert_to_iter_based": True}, "convert_to_iter_based=True"),
+    "start": (
+        {"param_scheduler": [{"type": "LinearLR", "by_epoch": False, "start_factor": 0}]},
+        r"param_scheduler\[0\].start_factor=0 must be above 0",
+    ),
+    "power": ({"param_scheduler__0__power": "x"}, r"param_scheduler\[0\].power='x' must be a number"),
     "hook": ({"custom_hooks": [{"type": "EMAHook"}]}, r"custom_hooks\[0\]=.*EMAHook"),
     "default hook": ({"default_hooks__ema": {"type": "EMAHook"}}, "default_hooks.ema=.*EMAHook"),
     "no schedule": ({"default_hooks__param_scheduler": None}, "default_hooks.param_scheduler=None"),
@@ -358,6 +365,18 @@ def test_plain_data_set_without_folders(new):
     assert (data.root, data.image_dir, data.label_dir) == (".", "/a/images", "/a/masks")
     data = data_of(new, leaf(), leaf(), leaf(data_prefix={"img_path": "images"}))
     assert (data.val.label_dir, data.test.label_dir) == (".", "")  # no masks there
+
+
+def test_a_root_that_is_called_as_the_data_set(new):
+    train = leaf(type="CityscapesDataset", data_root="data", metainfo=None)
+    data = data_of(new, train, *[train | {"data_root": "Cityscapes"}] * 2)
+    assert (data.dataset, data.root, data.val.root, data.test.root) == (
+        "Cityscapes",
+        "data",
+        "Cityscapes",
+        "Cityscapes",
+    )
+    assert "root" not in data.train
 
 
 def test_classes_of_a_file(new, tmp_path):
