@@ -121,7 +121,7 @@ def translate(config: Mapping[str, Any], name: str = "") -> Translation:
     return Translation(complete(recipe).lock(), ignored)
 
 
-def _preprocess(fields: Fields) -> tuple[dict[str, Any], dict[str, Any] | None, int | None]:
+def _preprocess(fields: Fields) -> tuple[dict[str, Any], dict[str, Any], int | None]:
     """Mean and std; the padding that ends the training transforms; the divisor of the sizes tested at."""
     fields.expect("type", "SegDataPreProcessor")
     if not fields.flag("bgr_to_rgb", False):
@@ -143,11 +143,9 @@ def _preprocess(fields: Fields) -> tuple[dict[str, Any], dict[str, Any] | None, 
     fields.done()
     if size is not None and divisor is not None:
         raise ConfigError(f"{fields.where}: size={size} and size_divisor={divisor} exclude each other")
-    pad = None
-    if size is not None or divisor is not None:
-        field = {"size_divisor": divisor} if size is None else {"size": size}
-        # Padding comes before the normalisation here, so zeros after it are the mean.
-        pad = {"type": "Pad", **field, "pad_val": normalisation["mean"], "seg_pad_val": label_fill}
+    target = {name: value for name, value in (("size", size), ("size_divisor", divisor)) if value is not None}
+    # Padding comes before the normalisation here, so zeros after it are the mean.
+    pad = {"type": "Pad", **target, "pad_val": normalisation["mean"], "seg_pad_val": label_fill}
     return normalisation, pad, test_divisor
 
 

@@ -43,14 +43,12 @@ class Dataset(NamedTuple):
     where: str
 
 
-def translate_data(
-    config: Fields, pad: Mapping[str, Any] | None, ignore_index: int = 255
-) -> tuple[dict[str, Any], int]:
+def translate_data(config: Fields, pad: Mapping[str, Any], ignore_index: int = 255) -> tuple[dict[str, Any], int]:
     """`config.data`, and how many images each device takes in a step.
 
     Args:
         config: The whole config; its three dataloaders are taken.
-        pad: The transform that ends those of training, if there is one.
+        pad: The transform that ends those of training; without a size it pads crops to their own.
         ignore_index: The label that neither loss nor metrics count.
 
     Raises:
@@ -179,7 +177,11 @@ def _leaf(kind: str, fields: Fields, pad: Mapping[str, Any] | None, ignore_index
     reduce = given.get("reduce_zero_label", info.reduce_zero_label)
     transforms = translate_transforms(fields.sections("pipeline", None), reduce)
     sizing = [transform for transform in transforms if transform["type"] in _SIZING]
-    if pad is not None and not (sizing and _same_padding(pad, sizing[-1])):
+    last = sizing[-1] if sizing else {"type": None}
+    if pad is not None and not pad.keys() & {"size", "size_divisor"} and last["type"] == "RandomCrop":
+        # Without a size the reference stops at the first batch; the crop's is what its other configs give.
+        pad = {**pad, "size": last["crop_size"]}
+    if pad is not None and pad.keys() & {"size", "size_divisor"} and not _same_padding(pad, last):
         transforms = (*transforms, dict(pad))
     fields.ignore(READING, "lazy_init", "serialize_data", "max_refetch", "backend_args", "file_client_args")
     fields.ignore("the part of the data says it", "test_mode")
