@@ -63,13 +63,17 @@ def fill(key: str, shape: tuple[int, ...]) -> np.ndarray:
     return rng.normal(0, 0.1, shape)
 
 
+def entries(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict; what it has twice, because a module is shared, by the first name only."""
+    state, seen = module.state_dict(), set()
+    return {key: value for key, value in state.items() if not (value.data_ptr() in seen or seen.add(value.data_ptr()))}
+
+
 def fill_module(module: torch.nn.Module) -> torch.nn.Module:
     """Put `fill` into every floating point entry of the state dict, rounded to float32."""
-    state = module.state_dict()
-    for key, value in state.items():
+    for key, value in entries(module).items():
         if value.is_floating_point():
-            state[key] = torch.from_numpy(fill(key, tuple(value.shape)).astype(np.float32))
-    module.load_state_dict(state)
+            value.copy_(torch.from_numpy(fill(key, tuple(value.shape)).astype(np.float32)))
     return module
 
 
@@ -522,6 +526,8 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     def run(dtype: torch.dtype) -> list[np.ndarray]:
         values = [value.to(dtype) for value in inputs]
         outputs = module.to(dtype)(values if is_head else values[0])
+        if is_head and isinstance(outputs, tuple):  # the first is the result
+            outputs = outputs[0]
         return [output.numpy() for output in ([outputs] if is_head else outputs)]
 
     with torch.no_grad():
@@ -539,7 +545,7 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
                 "torch_f32_err": error,
             }
         )
-    keys = [[key, list(value.shape)] for key, value in module.state_dict().items()]
+    keys = [[key, list(value.shape)] for key, value in entries(module).items()]
     case = {"name": name, "input_seed": seed, "input_shapes": shapes, "outputs": outputs, "keys": keys}
     return case, arrays
 
@@ -582,7 +588,7 @@ def initialisation(folder: Path, names: Sequence[str] = (), seeds: int = 5) -> N
             torch.manual_seed(seed)
             module = build(config)
             module.init_weights()
-            for key, value in module.state_dict().items():
+            for key, value in entries(module).items():
                 if value.is_floating_point():
                     pooled.setdefault(key, []).append(value.numpy().astype(np.float64))
         params = {}
