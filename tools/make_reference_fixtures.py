@@ -500,6 +500,7 @@ def _head(kind: str, shapes: list[list[int]], **more: Any) -> tuple[dict[str, An
 
 
 POOLS = {"pool_scales": [1, 2, 3, 6]}
+TWO_MAPS = [[2, 12, 13, 17], [2, 24, 13, 17]]
 HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
     f"{name}{'_align_corners' if align else ''}": _head(kind, shapes, align_corners=align, **more)
     for align in (False, True)
@@ -513,6 +514,8 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
 }
+# Those that resize nothing.
+HEADS["ann"] = _head("ANNHead", TWO_MAPS, project_channels=8, query_scales=[1, 1], key_pool_scales=[1, 2, 5])
 
 
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
@@ -570,6 +573,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "r18_no_zero_init": _resnet(18, zero_init_residual=False),
     "r50_v1c": _resnet(50, "ResNetV1c"),
     "cgnet": BACKBONES["cgnet"][0],
+    "ann": HEADS["ann"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],
