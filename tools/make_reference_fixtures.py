@@ -516,6 +516,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
 }
 # Those that resize nothing.
 HEADS["ann"] = _head("ANNHead", TWO_MAPS, project_channels=8, query_scales=[1, 1], key_pool_scales=[1, 2, 5])
+HEADS["apc"] = _head("APCHead", MAP, pool_scales=[1, 3, 5], fusion=False)
 
 
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
@@ -574,6 +575,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "r50_v1c": _resnet(50, "ResNetV1c"),
     "cgnet": BACKBONES["cgnet"][0],
     "ann": HEADS["ann"][0],
+    "apc": HEADS["apc"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],
