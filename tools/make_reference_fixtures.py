@@ -518,6 +518,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
 HEADS["ann"] = _head("ANNHead", TWO_MAPS, project_channels=8, query_scales=[1, 1], key_pool_scales=[1, 2, 5])
 HEADS["apc"] = _head("APCHead", MAP, pool_scales=[1, 3, 5], fusion=False)
 HEADS["cc"] = _head("CCHead", MAP, recurrence=3, concat_input=False)
+HEADS["da"] = _head("DAHead", MAP, pam_channels=4)
 
 
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
@@ -578,6 +579,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "ann": HEADS["ann"][0],
     "apc": HEADS["apc"][0],
     "cc": HEADS["cc"][0],
+    "da": HEADS["da"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],
