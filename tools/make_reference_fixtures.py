@@ -519,6 +519,7 @@ HEADS["ann"] = _head("ANNHead", TWO_MAPS, project_channels=8, query_scales=[1, 1
 HEADS["apc"] = _head("APCHead", MAP, pool_scales=[1, 3, 5], fusion=False)
 HEADS["cc"] = _head("CCHead", MAP, recurrence=3, concat_input=False)
 HEADS["da"] = _head("DAHead", MAP, pam_channels=4)
+HEADS["dm"] = _head("DMHead", MAP, filter_sizes=[1, 2, 4, 5], fusion=True)
 
 
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
@@ -580,6 +581,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "apc": HEADS["apc"][0],
     "cc": HEADS["cc"][0],
     "da": HEADS["da"][0],
+    "dm": HEADS["dm"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],

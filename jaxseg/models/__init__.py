@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import ann, apc, cc, da, fcn, gc, psp, uper
+from jaxseg.models.heads import ann, apc, cc, da, dm, fcn, gc, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -26,6 +26,7 @@ HEADS: Registry = {
     "APCHead": apc.APCHead,
     "CCHead": cc.CCHead,
     "DAHead": da.DAHead,
+    "DMHead": dm.DMHead,
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
     "PSPHead": psp.PSPHead,
