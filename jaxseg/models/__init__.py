@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import fcn, gc, psp, uper
+from jaxseg.models.heads import ann, apc, cc, da, dm, fcn, gc, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -22,6 +22,11 @@ BACKBONES: Registry = {
 }
 NECKS: Registry = {}
 HEADS: Registry = {
+    "ANNHead": ann.ANNHead,
+    "APCHead": apc.APCHead,
+    "CCHead": cc.CCHead,
+    "DAHead": da.DAHead,
+    "DMHead": dm.DMHead,
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
     "PSPHead": psp.PSPHead,
