@@ -509,6 +509,13 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
 }
+# Where align_corners makes no difference.
+HEADS |= {
+    "nl": _head("NLHead", MAP, use_scale=False, reduction=3),
+    "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
+    "nl_dot_product": _head("NLHead", MAP, mode="dot_product"),
+    "nl_gaussian": _head("NLHead", MAP, mode="gaussian", concat_input=False),
+}
 
 
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
@@ -569,6 +576,8 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "psp": HEADS["psp"][0],
     "upernet": HEADS["upernet"][0],
     "gc": HEADS["gc_attention"][0],
+    "nl": HEADS["nl"][0],
+    "nl_concatenation": HEADS["nl_concatenation"][0],
 }
 
 
