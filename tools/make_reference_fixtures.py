@@ -511,6 +511,8 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
 }
 # Where align_corners makes no difference.
 HEADS |= {
+    "dnl": _head("DNLHead", MAP, use_scale=False, temperature=0.25),
+    "dnl_dot_product": _head("DNLHead", MAP, mode="dot_product", concat_input=False),
     "nl": _head("NLHead", MAP, use_scale=False, reduction=3),
     "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
     "nl_dot_product": _head("NLHead", MAP, mode="dot_product"),
@@ -576,6 +578,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "psp": HEADS["psp"][0],
     "upernet": HEADS["upernet"][0],
     "gc": HEADS["gc_attention"][0],
+    "dnl": HEADS["dnl"][0],
     "nl": HEADS["nl"][0],
     "nl_concatenation": HEADS["nl_concatenation"][0],
 }
