@@ -5,9 +5,9 @@ from ml_collections import ConfigDict
 from jaxseg.configs import common
 
 
-def no_decay_of_pairs(config: ConfigDict) -> None:
-    """No weight decay of what pairs of pixels are weighed by."""
-    config.optimizer.paramwise_cfg = {"custom_keys": {"theta": {"wd_mult": 0.0}, "phi": {"wd_mult": 0.0}}}
+def pairs_as_they_are(config: ConfigDict) -> None:
+    """No rule for what pairs are weighed by: the reference's file gives one, `wd_mult`, that nothing reads."""
+    config.optimizer.paramwise_cfg = {"custom_keys": {"theta": {}, "phi": {}}}
 
 
 NAMES = """
@@ -25,8 +25,8 @@ dnl_r50-d8_4xb4-160k_ade20k-512x512
 dnl_r50-d8_4xb4-80k_ade20k-512x512
 """
 CHANGES = {
-    "dnl_r101-d8_4xb2-80k_cityscapes-769x769": no_decay_of_pairs,
-    "dnl_r50-d8_4xb2-80k_cityscapes-769x769": no_decay_of_pairs,
+    "dnl_r101-d8_4xb2-80k_cityscapes-769x769": pairs_as_they_are,
+    "dnl_r50-d8_4xb2-80k_cityscapes-769x769": pairs_as_they_are,
 }
 RECIPES = common.recipes(NAMES, common.on_resnet("DNLHead"), CHANGES)
 
