@@ -513,6 +513,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
 HEADS |= {
     "dnl": _head("DNLHead", MAP, use_scale=False, temperature=0.25),
     "dnl_dot_product": _head("DNLHead", MAP, mode="dot_product", concat_input=False),
+    "isa": _head("ISAHead", MAP, isa_channels=8, down_factor=[4, 6]),
     "nl": _head("NLHead", MAP, use_scale=False, reduction=3),
     "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
     "nl_dot_product": _head("NLHead", MAP, mode="dot_product"),
