@@ -513,6 +513,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
 HEADS |= {
     "dnl": _head("DNLHead", MAP, use_scale=False, temperature=0.25),
     "dnl_dot_product": _head("DNLHead", MAP, mode="dot_product", concat_input=False),
+    "ema": _head("EMAHead", MAP, ema_channels=12, num_bases=5, num_stages=2, momentum=0.2, concat_input=False),
     "isa": _head("ISAHead", MAP, isa_channels=8, down_factor=[4, 6]),
     "nl": _head("NLHead", MAP, use_scale=False, reduction=3),
     "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
@@ -580,6 +581,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "upernet": HEADS["upernet"][0],
     "gc": HEADS["gc_attention"][0],
     "dnl": HEADS["dnl"][0],
+    "ema": HEADS["ema"][0],
     "nl": HEADS["nl"][0],
     "nl_concatenation": HEADS["nl_concatenation"][0],
 }
