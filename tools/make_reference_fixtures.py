@@ -505,6 +505,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("fcn_dilated", "FCNHead", MAP, {"kernel_size": 3, "dilation": 6, "num_convs": 2}),
         ("upernet", "UPerHead", LEVELS, POOLS),
         ("psp", "PSPHead", MAP, POOLS),
+        ("enc", "EncHead", LEVELS, {"num_codes": 5, "add_lateral": True}),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
@@ -533,7 +534,9 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     def run(dtype: torch.dtype) -> list[np.ndarray]:
         values = [value.to(dtype) for value in inputs]
         outputs = module.to(dtype)(values if is_head else values[0])
-        return [output.numpy() for output in ([outputs] if is_head else outputs)]
+        if is_head:  # its logits, and of EncNet's head not those of the classes in the image
+            outputs = [outputs[0] if isinstance(outputs, tuple) else outputs]
+        return [output.numpy() for output in outputs]
 
     with torch.no_grad():
         coarse, exact = run(torch.float32), run(torch.float64)
@@ -582,6 +585,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "gc": HEADS["gc_attention"][0],
     "dnl": HEADS["dnl"][0],
     "ema": HEADS["ema"][0],
+    "enc": HEADS["enc"][0],
     "nl": HEADS["nl"][0],
     "nl_concatenation": HEADS["nl_concatenation"][0],
 }

@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import dnl, ema, fcn, gc, isa, nl, psp, uper
+from jaxseg.models.heads import dnl, ema, enc, fcn, gc, isa, nl, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -24,6 +24,7 @@ NECKS: Registry = {}
 HEADS: Registry = {
     "DNLHead": dnl.DNLHead,
     "EMAHead": ema.EMAHead,
+    "EncHead": enc.EncHead,
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
     "ISAHead": isa.ISAHead,

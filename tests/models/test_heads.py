@@ -18,6 +18,7 @@ from small_models import CLASSES, head_config, model_config, random_batch, rando
 # Where a head needs other fields than one map of 32 channels.
 FIELDS = {
     "EMAHead": {"ema_channels": 12, "num_bases": 4},
+    "EncHead": {"in_channels": (8, 16, 32), "in_index": (1, 2, 3), "add_lateral": True, "num_codes": 4},
     "ISAHead": {"isa_channels": 8, "down_factor": (2, 3)},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
