@@ -35,9 +35,32 @@ from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper  # noqa: E402
 from mmengine.registry import PARAM_SCHEDULERS  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
+from mmseg.models.decode_heads import psa_head  # noqa: E402
 from mmseg.models.losses import CrossEntropyLoss, accuracy  # noqa: E402
 from mmseg.registry import MODELS  # noqa: E402
 from mmseg.structures.sampler import OHEMPixelSampler  # noqa: E402
+
+
+class PSAMask(torch.nn.Module):
+    """The compiled operator of PSANet's head, from its definition."""
+
+    def __init__(self, psa_type: str, mask_size: tuple[int, int]):
+        super().__init__()
+        self.psa_type, self.mask_size = psa_type, mask_size
+
+    def forward(self, masks: torch.Tensor) -> torch.Tensor:
+        """From masks around each pixel to places in the map; 0 where a mask does not reach."""
+        (n, _, h, w), (rows, columns) = masks.shape, self.mask_size
+        masks, out = masks.reshape(n, rows, columns, h, w), masks.new_zeros(n, h, w, h, w)
+        for y, x, row, column in np.ndindex(h, w, rows, columns):
+            i, j = row + y - (rows - 1) // 2, column + x - (columns - 1) // 2
+            if 0 <= i < h and 0 <= j < w:
+                place = (i, j, y, x) if self.psa_type == "collect" else (y, x, i, j)
+                out[:, *place] = masks[:, row, column, y, x]
+        return out.reshape(n, h * w, h, w)
+
+
+psa_head.PSAMask = PSAMask
 
 # mmengine looks for the operators again when it builds an optimizer, and must find none.
 del sys.modules["mmcv._ext"]
@@ -520,6 +543,11 @@ HEADS |= {
     "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
     "nl_dot_product": _head("NLHead", MAP, mode="dot_product"),
     "nl_gaussian": _head("NLHead", MAP, mode="gaussian", concat_input=False),
+    "psa": _head("PSAHead", MAP, mask_size=[5, 8], normalization_factor=None),
+    "psa_collect": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[11, 9], psa_type="collect", shrink_factor=1),
+    "psa_collect_compact": _head("PSAHead", MAP, mask_size=[7, 9], psa_type="collect", compact=True),
+    "psa_compact": _head("PSAHead", [[2, 24, 12, 17]], mask_size=[6, 8], compact=True, psa_softmax=False),
+    "psa_distribute": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[3, 21], psa_type="distribute"),
 }
 
 
@@ -587,6 +615,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "ema": HEADS["ema"][0],
     "enc": HEADS["enc"][0],
     "nl": HEADS["nl"][0],
+    "psa": HEADS["psa"][0],
     "nl_concatenation": HEADS["nl_concatenation"][0],
 }
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import dnl, ema, enc, fcn, gc, isa, nl, psp, uper
+from jaxseg.models.heads import dnl, ema, enc, fcn, gc, isa, nl, psa, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -29,6 +29,7 @@ HEADS: Registry = {
     "GCHead": gc.GCHead,
     "ISAHead": isa.ISAHead,
     "NLHead": nl.NLHead,
+    "PSAHead": psa.PSAHead,
     "PSPHead": psp.PSPHead,
     "UPerHead": uper.UPerHead,
 }

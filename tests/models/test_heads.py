@@ -20,6 +20,7 @@ FIELDS = {
     "EMAHead": {"ema_channels": 12, "num_bases": 4},
     "EncHead": {"in_channels": (8, 16, 32), "in_index": (1, 2, 3), "add_lateral": True, "num_codes": 4},
     "ISAHead": {"isa_channels": 8, "down_factor": (2, 3)},
+    "PSAHead": {"mask_size": (5, 4)},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 
