@@ -12,6 +12,7 @@ from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
 from jaxseg.models.heads import dnl, ema, enc, fcn, gc, isa, nl, psa, psp, uper
+from jaxseg.models.necks import jpu
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -20,7 +21,9 @@ BACKBONES: Registry = {
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
 }
-NECKS: Registry = {}
+NECKS: Registry = {
+    "JPU": jpu.JPU,
+}
 HEADS: Registry = {
     "DNLHead": dnl.DNLHead,
     "EMAHead": ema.EMAHead,
