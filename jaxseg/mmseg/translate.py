@@ -221,7 +221,7 @@ def _optimizer(fields: Fields, recipe: ConfigDict) -> dict[str, Any]:
     fields.done()
     if custom := (optimizer["paramwise_cfg"] or {}).get("custom_keys"):  # in names, "_" stands for "." here
         for key, value in custom.items():
-            if value.pop("wd_mult", None) is not None:  # what some recipes call decay_mult
+            if isinstance(value, dict) and value.pop("wd_mult", None) is not None:
                 fields.ignored[fields.name(f"paramwise_cfg.custom_keys[{key!r}].wd_mult")] = "nothing reads it"
         optimizer["paramwise_cfg"]["custom_keys"] = {key.replace(".", "_"): value for key, value in custom.items()}
     if optimizer.get("type") not in OPTIMIZERS:
