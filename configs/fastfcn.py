@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from jaxseg.configs import common
 
 HEADS = {
+    "aspp": {"kind": "ASPPHead", "in_channels": 2048, "in_index": 2, "dilations": (1, 12, 24, 36)},
     "enc": {"kind": "EncHead", "in_channels": (512, 1024, 2048), "in_index": (0, 1, 2)},
     "psp": {"kind": "PSPHead", "in_channels": 2048, "in_index": 2},
 }
@@ -27,6 +28,10 @@ def nothing(config: ConfigDict) -> None:
 
 
 NAMES = """
+fastfcn_r50-d32_jpu_aspp_4xb2-80k_cityscapes-512x1024
+fastfcn_r50-d32_jpu_aspp_4xb4-160k_ade20k-512x512
+fastfcn_r50-d32_jpu_aspp_4xb4-80k_ade20k-512x512
+fastfcn_r50-d32_jpu_aspp_4xb4-80k_cityscapes-512x1024
 fastfcn_r50-d32_jpu_enc_4xb2-80k_cityscapes-512x1024
 fastfcn_r50-d32_jpu_enc_4xb4-160k_ade20k-512x512
 fastfcn_r50-d32_jpu_enc_4xb4-80k_ade20k-512x512
