@@ -614,6 +614,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "dnl": HEADS["dnl"][0],
     "ema": HEADS["ema"][0],
     "enc": HEADS["enc"][0],
+    "isa": HEADS["isa"][0],
     "nl": HEADS["nl"][0],
     "psa": HEADS["psa"][0],
     "nl_concatenation": HEADS["nl_concatenation"][0],
