@@ -35,9 +35,32 @@ from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper  # noqa: E402
 from mmengine.registry import PARAM_SCHEDULERS  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
+from mmseg.models.decode_heads import psa_head  # noqa: E402
 from mmseg.models.losses import CrossEntropyLoss, accuracy  # noqa: E402
 from mmseg.registry import MODELS  # noqa: E402
 from mmseg.structures.sampler import OHEMPixelSampler  # noqa: E402
+
+
+class PSAMask(torch.nn.Module):
+    """The compiled operator of PSANet's head, from its definition."""
+
+    def __init__(self, psa_type: str, mask_size: tuple[int, int]):
+        super().__init__()
+        self.psa_type, self.mask_size = psa_type, mask_size
+
+    def forward(self, masks: torch.Tensor) -> torch.Tensor:
+        """From masks around each pixel to places in the map; 0 where a mask does not reach."""
+        (n, _, h, w), (rows, columns) = masks.shape, self.mask_size
+        masks, out = masks.reshape(n, rows, columns, h, w), masks.new_zeros(n, h, w, h, w)
+        for y, x, row, column in np.ndindex(h, w, rows, columns):
+            i, j = row + y - (rows - 1) // 2, column + x - (columns - 1) // 2
+            if 0 <= i < h and 0 <= j < w:
+                place = (i, j, y, x) if self.psa_type == "collect" else (y, x, i, j)
+                out[:, *place] = masks[:, row, column, y, x]
+        return out.reshape(n, h * w, h, w)
+
+
+psa_head.PSAMask = PSAMask
 
 # mmengine looks for the operators again when it builds an optimizer, and must find none.
 del sys.modules["mmcv._ext"]
@@ -510,6 +533,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("fcn_dilated", "FCNHead", MAP, {"kernel_size": 3, "dilation": 6, "num_convs": 2}),
         ("upernet", "UPerHead", LEVELS, POOLS),
         ("psp", "PSPHead", MAP, POOLS),
+        ("enc", "EncHead", LEVELS, {"num_codes": 5, "add_lateral": True}),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
@@ -520,6 +544,22 @@ HEADS["apc"] = _head("APCHead", MAP, pool_scales=[1, 3, 5], fusion=False)
 HEADS["cc"] = _head("CCHead", MAP, recurrence=3, concat_input=False)
 HEADS["da"] = _head("DAHead", MAP, pam_channels=4)
 HEADS["dm"] = _head("DMHead", MAP, filter_sizes=[1, 2, 4, 5], fusion=True)
+# Where align_corners makes no difference.
+HEADS |= {
+    "dnl": _head("DNLHead", MAP, use_scale=False, temperature=0.25),
+    "dnl_dot_product": _head("DNLHead", MAP, mode="dot_product", concat_input=False),
+    "ema": _head("EMAHead", MAP, ema_channels=12, num_bases=5, num_stages=2, momentum=0.2, concat_input=False),
+    "isa": _head("ISAHead", MAP, isa_channels=8, down_factor=[4, 6]),
+    "nl": _head("NLHead", MAP, use_scale=False, reduction=3),
+    "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
+    "nl_dot_product": _head("NLHead", MAP, mode="dot_product"),
+    "nl_gaussian": _head("NLHead", MAP, mode="gaussian", concat_input=False),
+    "psa": _head("PSAHead", MAP, mask_size=[5, 8], normalization_factor=None),
+    "psa_collect": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[11, 9], psa_type="collect", shrink_factor=1),
+    "psa_collect_compact": _head("PSAHead", MAP, mask_size=[7, 9], psa_type="collect", compact=True),
+    "psa_compact": _head("PSAHead", [[2, 24, 12, 17]], mask_size=[6, 8], compact=True, psa_softmax=False),
+    "psa_distribute": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[3, 21], psa_type="distribute"),
+}
 
 
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
@@ -533,9 +573,9 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     def run(dtype: torch.dtype) -> list[np.ndarray]:
         values = [value.to(dtype) for value in inputs]
         outputs = module.to(dtype)(values if is_head else values[0])
-        if is_head and isinstance(outputs, tuple):  # the first is the result
-            outputs = outputs[0]
-        return [output.numpy() for output in ([outputs] if is_head else outputs)]
+        if is_head:  # its logits, and of EncNet's head not those of the classes in the image
+            outputs = [outputs[0] if isinstance(outputs, tuple) else outputs]
+        return [output.numpy() for output in outputs]
 
     with torch.no_grad():
         coarse, exact = run(torch.float32), run(torch.float64)
@@ -587,6 +627,13 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "psp": HEADS["psp"][0],
     "upernet": HEADS["upernet"][0],
     "gc": HEADS["gc_attention"][0],
+    "dnl": HEADS["dnl"][0],
+    "ema": HEADS["ema"][0],
+    "enc": HEADS["enc"][0],
+    "isa": HEADS["isa"][0],
+    "nl": HEADS["nl"][0],
+    "psa": HEADS["psa"][0],
+    "nl_concatenation": HEADS["nl_concatenation"][0],
 }
 
 

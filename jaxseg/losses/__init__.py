@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Integer
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.losses.accuracy import pixel_accuracy
 from jaxseg.losses.cross_entropy import cross_entropy_loss
+from jaxseg.losses.presence import present_classes
 from jaxseg.losses.samplers import SAMPLERS
 from jaxseg.models.layers.resize import resize
 
@@ -89,6 +90,18 @@ def losses_of_each(head: Any, outputs: Mapping[str, Array], labels: Array, extra
 
 
 HEAD_LOSSES["DAHead"] = losses_of_each
+
+
+def enc_head_losses(head: Any, output: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
+    """Of an EncHead: those of its logits, and how well it tells which classes an image has, "loss_se"."""
+    _check(head.loss_se_decode, LOSSES, "loss_se_decode", ("loss_weight", "loss_name"))
+    # One binary problem for each image and class.
+    presence = present_classes(labels, head.num_classes).astype(jnp.int32)
+    loss = _evaluate(head.loss_se_decode, output["presence"][:, None, :, None], presence[:, None], None, None)
+    return head_losses(head, output["logits"], labels) | {"loss_se": loss}
+
+
+HEAD_LOSSES["EncHead"] = enc_head_losses
 
 
 def loss_configs(head: Any) -> Sequence[Mapping]:

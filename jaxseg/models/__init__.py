@@ -11,7 +11,8 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import ann, apc, cc, da, dm, fcn, gc, psp, uper
+from jaxseg.models.heads import ann, apc, cc, da, dm, dnl, ema, enc, fcn, gc, isa, nl, psa, psp, uper
+from jaxseg.models.necks import jpu
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -20,15 +21,23 @@ BACKBONES: Registry = {
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
 }
-NECKS: Registry = {}
+NECKS: Registry = {
+    "JPU": jpu.JPU,
+}
 HEADS: Registry = {
     "ANNHead": ann.ANNHead,
     "APCHead": apc.APCHead,
     "CCHead": cc.CCHead,
     "DAHead": da.DAHead,
     "DMHead": dm.DMHead,
+    "DNLHead": dnl.DNLHead,
+    "EMAHead": ema.EMAHead,
+    "EncHead": enc.EncHead,
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
+    "ISAHead": isa.ISAHead,
+    "NLHead": nl.NLHead,
+    "PSAHead": psa.PSAHead,
     "PSPHead": psp.PSPHead,
     "UPerHead": uper.UPerHead,
 }

@@ -68,8 +68,13 @@ class EncoderDecoder(nn.Module):
 
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the paths of parameters that are not trained."""
-        frozen = getattr(self.backbone, "frozen_parameters", tuple)
-        return tuple(f"backbone/{prefix}" for prefix in frozen())
+        parts = {"backbone": self.backbone}
+        for field in ("decode_head", "auxiliary_head"):
+            part = getattr(self, field)
+            several = isinstance(part, tuple | list)
+            parts |= {f"{field}_{i}": item for i, item in enumerate(part)} if several else {field: part}
+        frozen = {name: getattr(part, "frozen_parameters", tuple)() for name, part in parts.items()}
+        return tuple(f"{name}/{prefix}" for name, prefixes in frozen.items() for prefix in prefixes)
 
 
 class CascadeEncoderDecoder(EncoderDecoder):
