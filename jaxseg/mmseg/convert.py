@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxseg.errors import CheckpointError, ConfigError, did_you_mean
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.names import (
+    CLASS_LAYER,
     Path,
     Source,
     dotted_name,
