@@ -10,7 +10,7 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, resnet
+from jaxseg.models.backbones import cgnet, resnet, unet
 from jaxseg.models.heads import fcn, gc, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
@@ -19,6 +19,7 @@ BACKBONES: Registry = {
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
+    "UNet": unet.UNet,
 }
 NECKS: Registry = {}
 HEADS: Registry = {

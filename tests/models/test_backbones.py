@@ -20,6 +20,7 @@ FIELDS = {
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
     "ResNetV1d": RESNET,
+    "UNet": {"base_channels": 4, "enc_num_convs": (2, 1, 1, 1, 1), "dec_num_convs": (2, 1, 1, 1)},
 }
 # Stride and channels of every output, with these fields.
 OUTPUTS = {
@@ -27,6 +28,7 @@ OUTPUTS = {
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
+    "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
 }
 IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float32)
 
