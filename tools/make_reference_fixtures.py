@@ -663,6 +663,32 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
 }
 
 
+PLAIN = [[2, channels, 9, 7] for channels in (8, 12, 16, 20)]
+NECKS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
+    "feature2pyramid": ({"type": "Feature2Pyramid", "embed_dim": 8, "norm_cfg": BN}, [[2, 8, 9, 7]] * 4),
+    "feature2pyramid_small": (
+        {"type": "Feature2Pyramid", "embed_dim": 8, "rescales": [2, 1, 0.5, 0.25], "norm_cfg": BN},
+        [[2, 8, 9, 7]] * 4,
+    ),
+    "mla": ({"type": "MLANeck", "in_channels": [8, 12, 16, 20], "out_channels": 6}, PLAIN),
+    "mla_norm": (
+        {
+            "type": "MLANeck",
+            "in_channels": [8, 12, 16, 20],
+            "out_channels": 6,
+            "norm_cfg": BN,
+            "act_cfg": {"type": "ReLU"},
+        },
+        PLAIN,
+    ),
+    "multilevel": ({"type": "MultiLevelNeck", "in_channels": [8, 12, 16, 20], "out_channels": 6}, PLAIN),
+    "multilevel_one": (
+        {"type": "MultiLevelNeck", "in_channels": [12], "out_channels": 6, "norm_cfg": BN, "act_cfg": {"type": "ReLU"}},
+        PLAIN[1:2],
+    ),
+}
+
+
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
     """Run in float64 and float32; describe every output by mean, std and values at seeded places."""
     seed = zlib.crc32(name.encode())
@@ -670,10 +696,11 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     inputs = [torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
     fill_module(module).eval()
     is_head = hasattr(module, "conv_seg")
+    is_backbone = len(shapes) == 1 and shapes[0][1] == 3
 
     def run(dtype: torch.dtype) -> list[np.ndarray]:
         values = [value.to(dtype) for value in inputs]
-        outputs = module.to(dtype)(values if is_head else values[0])
+        outputs = module.to(dtype)(values[0] if is_backbone else values)
         return [output.numpy() for output in ([outputs] if is_head else outputs)]
 
     with torch.no_grad():
@@ -703,10 +730,12 @@ def figures(folder: Path, names: Sequence[str] = (), samples: int = 200) -> None
     as float32. Sampled values of output i:
     `output.reshape(-1)[default_rng(i).integers(0, output.size, samples)]`.
     """
-    for part, table in (("backbone", BACKBONES), ("head", HEADS)):
+    for part, table in (("backbone", BACKBONES), ("head", HEADS), ("neck", NECKS)):
         for name, (config, shapes) in table.items():
             if not names or name in names:
-                case, arrays = _figures(name, build(config), shapes if part == "head" else [shapes], samples)
+                # Necks insist on lists.
+                module = MODELS.build(dict(config)) if part == "neck" else build(config)
+                case, arrays = _figures(name, module, [shapes] if part == "backbone" else shapes, samples)
                 meta = {"part": part, "samples": samples, "config": config, **case}
                 save_npz(folder / "figures" / f"{name}.npz", meta, arrays)
 

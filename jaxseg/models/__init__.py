@@ -12,6 +12,7 @@ from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, erfnet, resnet, unet
 from jaxseg.models.heads import fcn, gc, psp, uper
+from jaxseg.models.necks import feature2pyramid, mla, multilevel
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -22,7 +23,11 @@ BACKBONES: Registry = {
     "ResNetV1d": resnet.ResNetV1d,
     "UNet": unet.UNet,
 }
-NECKS: Registry = {}
+NECKS: Registry = {
+    "Feature2Pyramid": feature2pyramid.Feature2Pyramid,
+    "MLANeck": mla.MLANeck,
+    "MultiLevelNeck": multilevel.MultiLevelNeck,
+}
 HEADS: Registry = {
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
