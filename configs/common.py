@@ -197,6 +197,7 @@ class Benchmark(NamedTuple):
         head: fields of all heads.
         test_cfg: how whole images are predicted.
         optimizer: fields of `sgd`.
+        metric: what the best checkpoint is by.
     """
 
     dataset: str
@@ -207,6 +208,13 @@ class Benchmark(NamedTuple):
     head: Mapping[str, Any] = {}
     test_cfg: Mapping[str, Any] = {"mode": "whole"}
     optimizer: Mapping[str, Any] = {}
+    metric: str = "mIoU"
+
+
+def _vessels(dataset: str, root: str, scale: tuple[int, int], crop: int, stride: int) -> Benchmark:
+    """Photographs of the retina."""
+    test_cfg = {"mode": "slide", "crop_size": (crop, crop), "stride": (stride, stride)}
+    return Benchmark(dataset, root, scale, test_cfg=test_cfg, metric="mDice")
 
 
 _CONTEXT = {
@@ -219,6 +227,7 @@ _CONTEXT = {
 # By their names in names of recipes. DATASET-CROP is for crops of that size, where they are treated otherwise.
 BENCHMARKS = {
     "ade20k": Benchmark("ADE20K", "data/ade/ADEChallengeData2016", (2048, 512)),
+    "chase-db1": _vessels("ChaseDB1", "data/CHASE_DB1", (960, 999), 128, 85),
     "cityscapes": Benchmark("Cityscapes", "data/cityscapes", (2048, 1024)),
     "cityscapes-769x769": Benchmark(
         "Cityscapes",
@@ -229,11 +238,14 @@ BENCHMARKS = {
     ),
     "coco-stuff10k": Benchmark("COCOStuff10k", "data/coco_stuff10k", (2048, 512)),
     "coco-stuff164k": Benchmark("COCOStuff164k", "data/coco_stuff164k", (2048, 512)),
+    "drive": _vessels("DRIVE", "data/DRIVE", (584, 565), 64, 42),
+    "hrf": _vessels("HRF", "data/HRF", (2336, 3504), 256, 170),
     "isaid": Benchmark("iSAID", "data/iSAID", (896, 896)),
     "loveda": Benchmark("LoveDA", "data/loveDA", (2048, 512), test_scale=(1024, 1024)),
     "pascal-context": Benchmark("PascalContext", **_CONTEXT),
     "pascal-context-59": Benchmark("PascalContext59", **_CONTEXT),
     "potsdam": Benchmark("Potsdam", "data/potsdam", (512, 512)),
+    "stare": _vessels("STARE", "data/STARE", (605, 700), 128, 85),
     "vaihingen": Benchmark("Vaihingen", "data/vaihingen", (512, 512)),
     "voc12aug": Benchmark("PascalVOC12Aug", "data/VOCdevkit/VOC2012", (2048, 512), pad_val=0),
 }
@@ -390,6 +402,7 @@ def recipe(
     config.total_steps = 1000 * said.thousands
     config.evaluate_every = config.checkpoint_every = config.total_steps // 10
     config.batch_size = said.devices * said.images
+    config.checkpoint.metric = benchmark.metric
     config.preprocess = preprocess
     config.data = data(benchmark.dataset, benchmark.root)
     pad_val = preprocess["mean"] if benchmark.pad_val is None else benchmark.pad_val

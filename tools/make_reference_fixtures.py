@@ -36,7 +36,9 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper  # noqa:
 from mmengine.registry import PARAM_SCHEDULERS  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
 from mmseg.models.decode_heads import psa_head  # noqa: E402
-from mmseg.models.losses import CrossEntropyLoss, accuracy  # noqa: E402
+from mmseg.models.losses import CrossEntropyLoss, FocalLoss, accuracy  # noqa: E402
+from mmseg.models.losses import kldiv_loss as _kldiv_loss  # noqa: E402, F401  (not registered otherwise)
+from mmseg.models.losses.focal_loss import py_sigmoid_focal_loss  # noqa: E402
 from mmseg.registry import MODELS  # noqa: E402
 from mmseg.structures.sampler import OHEMPixelSampler  # noqa: E402
 
@@ -194,7 +196,7 @@ def _attempt(case: dict[str, Any], call: Callable[[], torch.Tensor]) -> torch.Te
         with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
             return call()
     except (AssertionError, IndexError, RuntimeError, ValueError) as problem:
-        case["error"] = f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
+        case["error"] = f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}"
         return None
 
 
@@ -251,6 +253,156 @@ def losses(folder: Path) -> None:
                 accuracies.append({"label": label, "topk": topk, "ignore_index": ignore_index, "value": value.item()})
     meta = {"cross_entropy": cross_entropy, "ohem": ohem, "accuracy": accuracies}
     save_npz(folder / "losses.npz", meta, arrays)
+
+
+def _focal(logits: torch.Tensor, label: torch.Tensor, loss_weight: float = 1.0, **kwargs: Any) -> torch.Tensor:
+    """What FocalLoss computes where its operator is compiled. Its own way without it mistakes the classes."""
+    FocalLoss(loss_weight=loss_weight, **kwargs)  # checks them
+    classes, flat = logits.shape[1], logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
+    label = label.reshape(-1, 1)
+    valid = label != IGNORE
+    target = label == (torch.ones(1) if classes == 1 else torch.arange(classes))
+    loss = loss_weight * py_sigmoid_focal_loss(flat, target, valid_mask=valid, **kwargs)
+    if loss.ndim:
+        loss = loss.reshape(logits.shape[0], *logits.shape[2:], classes).permute(0, 3, 1, 2)
+    return loss
+
+
+def _of_one_target(kind: str) -> Callable[..., torch.Tensor]:
+    """A loss that is not called as those of labels are."""
+    return lambda logits, label, **kwargs: MODELS.build({"type": kind, **kwargs})(logits, label)
+
+
+# Losses that have a file each: their type (or what computes them), constructor `kwargs`, names of logits and labels.
+WEIGHTS = [0.5, 1.0, 2.0, 0.25, 1.5]
+LABELS = ("label", "label_ignored", "label_one_image_ignored", "label_all_ignored")
+LOSS_CASES: dict[str, tuple[str | Callable[..., torch.Tensor], list[tuple[dict[str, Any], str, str]]]] = {
+    "dice": (
+        "DiceLoss",
+        [
+            *(
+                ({"use_sigmoid": sigmoid, "naive_dice": naive}, "logits", label)
+                for sigmoid in (False, True)
+                for naive in (False, True)
+                for label in LABELS
+            ),
+            *(({"use_sigmoid": sigmoid}, "logits_1", "label_binary") for sigmoid in (False, True)),
+            *(({"reduction": reduction}, "logits", "label_ignored") for reduction in ("sum", "none")),
+            ({"activate": False}, "logits", "label_ignored"),
+            ({"ignore_index": 2, "use_sigmoid": False}, "logits", "label_ignored"),
+            ({"ignore_index": None, "loss_weight": 3.0, "eps": 0.1}, "logits", "label_ignored"),
+        ],
+    ),
+    "focal": (
+        _focal,
+        [
+            *(({}, "logits", label) for label in LABELS),
+            ({"gamma": 1.5, "alpha": 0.25, "loss_weight": 2.0}, "logits", "label_ignored"),
+            ({"gamma": 0.0, "alpha": [0.1, 0.9, 0.5, 0.0, 1.0]}, "logits", "label_ignored"),
+            ({"class_weight": WEIGHTS}, "logits", "label_ignored"),
+            *(({"reduction": reduction}, "logits", "label_ignored") for reduction in ("sum", "none")),
+            ({}, "logits_1", "label_binary"),
+        ],
+    ),
+    "hausdorff": (
+        "HuasdorffDisstanceLoss",
+        [
+            *(({}, "logits", label) for label in LABELS),
+            *(({"reduction": reduction, "loss_weight": 0.5}, "logits", "label") for reduction in ("sum", "none")),
+            ({}, "logits", "label_binary_clean"),
+            ({}, "logits_2", "label_binary"),
+            ({}, "logits_2", "label_everywhere"),
+            ({"class_weight": WEIGHTS}, "logits", "label"),
+        ],
+    ),
+    "kl_divergence": (
+        _of_one_target("KLDivLoss"),
+        [({"temperature": t, "reduction": r}, "logits", "scores") for t in (1.0, 2.5) for r in ("mean", "sum", "none")],
+    ),
+    "lovasz": (
+        "LovaszLoss",
+        [
+            *(
+                ({"classes": classes, "per_image": per_image, "reduction": reduction}, "logits", label)
+                for classes in ("present", "all", [1, 3])
+                for per_image, reduction in ((False, "none"), (True, "mean"))
+                for label in LABELS
+            ),
+            ({"reduction": "none"}, "logits", "label_few"),
+            ({"per_image": True, "reduction": "sum", "loss_weight": 2.0}, "logits", "label_ignored"),
+            ({"per_image": True, "reduction": "none"}, "logits", "label_few"),
+            ({"reduction": "none", "class_weight": WEIGHTS}, "logits", "label_ignored"),
+            ({"reduction": "none", "class_weight": WEIGHTS, "classes": [4, 0]}, "logits", "label_few"),
+            *(
+                ({"loss_type": "binary", "per_image": per_image, "reduction": reduction}, "logits_1", label)
+                for per_image, reduction in ((False, "none"), (True, "mean"), (True, "none"))
+                for label in ("label_binary", "label_binary_clean", "label_all_ignored")
+            ),
+        ],
+    ),
+    "silog": (
+        _of_one_target("SiLogLoss"),
+        [
+            *(({"reduction": reduction}, "depth", "depth_label") for reduction in ("mean", "sum", "none")),
+            ({"eps": 0.5, "loss_weight": 2.0}, "depth", "depth_label"),
+            ({}, "depth", "depth_none"),
+        ],
+    ),
+    "tversky": (
+        "TverskyLoss",
+        [
+            *(({}, "logits", label) for label in LABELS),
+            ({"alpha": 0.6, "beta": 0.4, "smooth": 0.1, "loss_weight": 2.0}, "logits", "label_ignored"),
+            ({"class_weight": WEIGHTS}, "logits", "label_ignored"),
+            ({"ignore_index": 2}, "logits", "label"),
+        ],
+    ),
+}
+
+
+def _more_loss_inputs() -> dict[str, np.ndarray]:
+    """Those of the losses above, besides those that all share."""
+    rng, size = np.random.default_rng(1), (2, 5, 7)
+    some = rng.random(size) < 0.7
+    depth = np.where(some, rng.uniform(0.1, 8, size), 0)[:, None]
+    return {
+        "logits_2": rng.normal(0, 2, (2, 2, 5, 7)) + np.array([[[[0.0]], [[4.0]]]]),
+        "label_everywhere": np.stack([np.ones(size[1:], int), np.arange(35).reshape(5, 7) % 6 != 2]).astype(int),
+        "label_few": np.where(
+            rng.random(size) < 0.2, IGNORE, np.where(some, 1, 3) - (np.arange(2) == 1)[:, None, None]
+        ),
+        "scores": rng.normal(0, 2, (2, 5, 5, 7)),
+        "depth": rng.uniform(-0.5, 8, (2, 1, 5, 7)),
+        "depth_label": depth,
+        "depth_none": depth * np.array([1, 0])[:, None, None, None],
+    }
+
+
+def one_loss(folder: Path, names: Sequence[str] = ()) -> None:
+    """Values and gradients (of the sum, where unreduced) of losses other than cross entropy, a file each."""
+    for name, (kind, cases) in LOSS_CASES.items():
+        if names and name not in names:
+            continue
+        inputs = _loss_inputs() | _more_loss_inputs()
+        arrays, meta = {}, []
+        for i, (kwargs, logits_name, label_name) in enumerate(cases):
+            case = {"name": f"{i:02d}", "kwargs": kwargs, "logits": logits_name, "label": label_name}
+            meta.append(case)
+            logits = torch.from_numpy(inputs[logits_name]).requires_grad_()
+            label = torch.from_numpy(inputs[label_name])
+
+            def value_of(logits=logits, label=label, kwargs=kwargs) -> torch.Tensor:
+                if callable(kind):  # noqa: B023
+                    return kind(logits, label, **kwargs)  # noqa: B023
+                return MODELS.build({"type": kind, **kwargs})(logits, label, ignore_index=IGNORE)  # noqa: B023
+
+            value = _attempt(case, value_of)
+            if value is not None:
+                value.sum().backward()
+                arrays[f"{case['name']}/loss"] = value.detach().numpy()
+                arrays[f"{case['name']}/grad"] = logits.grad.numpy()
+            arrays |= {key: inputs[key] for key in (logits_name, label_name)}
+        save_npz(folder / "one_loss" / f"{name}.npz", meta, arrays)
 
 
 SCHEDULES: dict[str, list[dict[str, Any]]] = {
@@ -562,6 +714,32 @@ HEADS |= {
 }
 
 
+PLAIN = [[2, channels, 9, 7] for channels in (8, 12, 16, 20)]
+NECKS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
+    "feature2pyramid": ({"type": "Feature2Pyramid", "embed_dim": 8, "norm_cfg": BN}, [[2, 8, 9, 7]] * 4),
+    "feature2pyramid_small": (
+        {"type": "Feature2Pyramid", "embed_dim": 8, "rescales": [2, 1, 0.5, 0.25], "norm_cfg": BN},
+        [[2, 8, 9, 7]] * 4,
+    ),
+    "mla": ({"type": "MLANeck", "in_channels": [8, 12, 16, 20], "out_channels": 6}, PLAIN),
+    "mla_norm": (
+        {
+            "type": "MLANeck",
+            "in_channels": [8, 12, 16, 20],
+            "out_channels": 6,
+            "norm_cfg": BN,
+            "act_cfg": {"type": "ReLU"},
+        },
+        PLAIN,
+    ),
+    "multilevel": ({"type": "MultiLevelNeck", "in_channels": [8, 12, 16, 20], "out_channels": 6}, PLAIN),
+    "multilevel_one": (
+        {"type": "MultiLevelNeck", "in_channels": [12], "out_channels": 6, "norm_cfg": BN, "act_cfg": {"type": "ReLU"}},
+        PLAIN[1:2],
+    ),
+}
+
+
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
     """Run in float64 and float32; describe every output by mean, std and values at seeded places."""
     seed = zlib.crc32(name.encode())
@@ -569,10 +747,11 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     inputs = [torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
     fill_module(module).eval()
     is_head = hasattr(module, "conv_seg")
+    is_backbone = len(shapes) == 1 and shapes[0][1] == 3
 
     def run(dtype: torch.dtype) -> list[np.ndarray]:
         values = [value.to(dtype) for value in inputs]
-        outputs = module.to(dtype)(values if is_head else values[0])
+        outputs = module.to(dtype)(values[0] if is_backbone else values)
         if is_head:  # its logits, and of EncNet's head not those of the classes in the image
             outputs = [outputs[0] if isinstance(outputs, tuple) else outputs]
         return [output.numpy() for output in outputs]
@@ -604,10 +783,12 @@ def figures(folder: Path, names: Sequence[str] = (), samples: int = 200) -> None
     as float32. Sampled values of output i:
     `output.reshape(-1)[default_rng(i).integers(0, output.size, samples)]`.
     """
-    for part, table in (("backbone", BACKBONES), ("head", HEADS)):
+    for part, table in (("backbone", BACKBONES), ("head", HEADS), ("neck", NECKS)):
         for name, (config, shapes) in table.items():
             if not names or name in names:
-                case, arrays = _figures(name, build(config), shapes if part == "head" else [shapes], samples)
+                # Necks insist on lists.
+                module = MODELS.build(dict(config)) if part == "neck" else build(config)
+                case, arrays = _figures(name, module, [shapes] if part == "backbone" else shapes, samples)
                 meta = {"part": part, "samples": samples, "config": config, **case}
                 save_npz(folder / "figures" / f"{name}.npz", meta, arrays)
 
@@ -662,16 +843,17 @@ def initialisation(folder: Path, names: Sequence[str] = (), seeds: int = 5) -> N
 
 
 FIXTURES: dict[str, Callable[..., None]] = {
-    function.__name__: function for function in (losses, schedules, optimizers, metrics, figures, initialisation)
+    function.__name__: function
+    for function in (losses, one_loss, schedules, optimizers, metrics, figures, initialisation)
 }
 
-FOLDERS = ("figures", "initialisation")
+FOLDERS = ("figures", "initialisation", "one_loss")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"which to write, of {', '.join(FIXTURES)}; default: all")
-    parser.add_argument("--case", action="append", default=[], help="of figures and initialisation; default: all")
+    parser.add_argument("--case", action="append", default=[], help=f"of {', '.join(FOLDERS)}; default: all")
     parser.add_argument("--out", type=Path, default=Path("tests/fixtures"))
     args = parser.parse_args()
     unknown = set(args.names) - set(FIXTURES)

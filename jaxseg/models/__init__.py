@@ -10,16 +10,23 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, resnet
+from jaxseg.models.backbones import cgnet, erfnet, resnet, unet
 from jaxseg.models.heads import ann, apc, cc, da, dm, dnl, ema, enc, fcn, gc, isa, nl, psa, psp, uper
-from jaxseg.models.necks import jpu
+from jaxseg.models.necks import feature2pyramid, jpu, mla, multilevel
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
     "CGNet": cgnet.CGNet,
+    "ERFNet": erfnet.ERFNet,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
+    "UNet": unet.UNet,
+}
+NECKS: Registry = {
+    "Feature2Pyramid": feature2pyramid.Feature2Pyramid,
+    "MLANeck": mla.MLANeck,
+    "MultiLevelNeck": multilevel.MultiLevelNeck,
 }
 NECKS: Registry = {
     "JPU": jpu.JPU,

@@ -17,17 +17,29 @@ RESNET = {"depth": 18, "stem_channels": 8, "base_channels": 8}
 # Fields that make a backbone small.
 FIELDS = {
     "CGNet": {"num_channels": (8, 12, 16), "num_blocks": (2, 2), "reductions": (2, 2)},
+    "ERFNet": {
+        "enc_downsample_channels": (8, 12, 16),
+        "enc_stage_non_bottlenecks": (1, 2),
+        "enc_non_bottleneck_dilations": (2, 4),
+        "dec_stages_non_bottleneck": (1, 1),
+        "dec_non_bottleneck_channels": (12, 8),
+    },
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
     "ResNetV1d": RESNET,
+    "UNet": {"base_channels": 4, "enc_num_convs": (2, 1, 1, 1, 1), "dec_num_convs": (2, 1, 1, 1)},
 }
 # Stride and channels of every output, with these fields.
 OUTPUTS = {
     "CGNet": ((2, 8 + 3), (4, 12 + 12 + 3), (8, 16 + 16)),
+    "ERFNet": ((2, 8),),
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
+    "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
 }
+# Of the images, where maps that grow again are larger than this for others.
+SIZES = {"ERFNet": (96, 136)}
 IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float32)
 
 
@@ -71,8 +83,10 @@ def test_the_tables_are_complete():
 def test_strides_and_channels(name):
     """Every convolution of stride 2 rounds up, so a map has ceil(size / stride) rows and columns."""
     backbone = backbone_of(name)
-    outputs = jax.eval_shape(lambda x: backbone.init_with_output(jax.random.key(0), x)[0], IMAGES)
-    expected = [(1, -(-97 // stride), -(-131 // stride), channels) for stride, channels in OUTPUTS[name]]
+    height, width = SIZES.get(name, IMAGES.shape[1:3])
+    images = jax.ShapeDtypeStruct((1, height, width, 3), np.float32)
+    outputs = jax.eval_shape(lambda x: backbone.init_with_output(jax.random.key(0), x)[0], images)
+    expected = [(1, -(-height // stride), -(-width // stride), channels) for stride, channels in OUTPUTS[name]]
     assert [output.shape for output in outputs] == expected
     assert {output.dtype for output in outputs} == {jnp.dtype(jnp.float32)}
 

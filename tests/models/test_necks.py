@@ -14,15 +14,24 @@ from small_models import random_variables
 
 # Fields that make a neck small.
 FIELDS = {
+    "Feature2Pyramid": {"embed_dim": 6},
     "JPU": {"in_channels": (4, 8, 12), "mid_channels": 5, "dilations": (1, 3)},
+    "MLANeck": {"in_channels": (4, 8, 6), "out_channels": 5, "norm_cfg": {"type": "BN"}, "act_cfg": {"type": "ReLU"}},
+    "MultiLevelNeck": {"in_channels": (4, 8, 6, 4), "out_channels": 5},
 }
 # The maps that come in, with these fields: stride and channels.
 MAPS = {
+    "Feature2Pyramid": ((16, 6), (16, 6), (16, 6), (16, 6)),
     "JPU": ((4, 4), (8, 8), (16, 12)),
+    "MLANeck": ((16, 4), (16, 8), (16, 6)),
+    "MultiLevelNeck": ((16, 4), (16, 8), (16, 6), (16, 4)),
 }
 # Of every output: the map that it has the size of, the factor of that, and its channels.
 OUTPUTS = {
+    "Feature2Pyramid": ((0, 4, 6), (1, 2, 6), (2, 1, 6), (3, 0.5, 6)),
     "JPU": ((0, 1, 4), (1, 1, 8), (0, 1, 2 * 5)),
+    "MLANeck": ((2, 1, 5), (1, 1, 5), (0, 1, 5)),
+    "MultiLevelNeck": ((0, 0.5, 5), (1, 1, 5), (2, 2, 5), (3, 4, 5)),
 }
 
 
@@ -95,9 +104,18 @@ def test_other_channels(name):
         jax.eval_shape(neck_of(name).init, jax.random.key(0), (*features, np.zeros((*last.shape[:3], 7), np.float32)))
 
 
+def test_one_map_makes_all_levels():
+    neck = neck_of("MultiLevelNeck", in_channels=(4,))
+    outputs, _ = jax.eval_shape(neck.init_with_output, jax.random.key(0), maps("MultiLevelNeck", (64, 96))[:1])
+    assert [output.shape for output in outputs] == [(1, 2, 3, 5), (1, 4, 6, 5), (1, 8, 12, 5), (1, 16, 24, 5)]
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
+        ("Feature2Pyramid", {"rescales": (1, 2, 4)}, r"neck.rescales=\(1, 2, 4\) is not one of"),
+        ("MLANeck", {"norm_layer": {"type": "BN"}}, "neck.norm_layer=.*must be of type 'LN'"),
+        ("MultiLevelNeck", {"scales": (1, 2)}, r"neck.scales=\(1, 2\): there are 4 maps"),
         ("JPU", {"start_level": 3}, "neck.start_level=3, end_level=-1: no range of 3 maps"),
         ("JPU", {"end_level": 4}, "neck.start_level=0, end_level=4: no range of 3 maps"),
         ("JPU", {"conv_cfg": {"type": "DCNv2"}}, "(?s)neck.conv_cfg=.*only the plain convolution"),

@@ -76,7 +76,7 @@ class ConvTranspose(nn.Module):
         kernel_size, stride, padding, output_padding: One number, or (height, width). The output has
             (size - 1) * stride - 2 * padding + kernel_size + output_padding rows and columns.
         use_bias: Whether a bias is added.
-        kernel_init: Initializer of the kernel; the bias starts at 0.
+        kernel_init, bias_init: Initializers of the kernel and the bias.
     """
 
     features: int
@@ -86,6 +86,7 @@ class ConvTranspose(nn.Module):
     output_padding: int | Sequence[int] = 0
     use_bias: bool = True
     kernel_init: Callable = kaiming_normal()
+    bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 features"]:
@@ -101,7 +102,7 @@ class ConvTranspose(nn.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
+            y = y + self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(x.dtype)
         return y
 
 
