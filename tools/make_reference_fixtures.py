@@ -505,6 +505,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("fcn_dilated", "FCNHead", MAP, {"kernel_size": 3, "dilation": 6, "num_convs": 2}),
         ("upernet", "UPerHead", LEVELS, POOLS),
         ("psp", "PSPHead", MAP, POOLS),
+        ("aspp", "ASPPHead", MAP, {"dilations": [1, 2, 6]}),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
@@ -569,6 +570,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "psp": HEADS["psp"][0],
     "upernet": HEADS["upernet"][0],
     "gc": HEADS["gc_attention"][0],
+    "aspp": HEADS["aspp"][0],
 }
 
 
