@@ -506,6 +506,12 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("upernet", "UPerHead", LEVELS, POOLS),
         ("psp", "PSPHead", MAP, POOLS),
         ("aspp", "ASPPHead", MAP, {"dilations": [1, 2, 6]}),
+        (
+            "sep_aspp_alone",
+            "DepthwiseSeparableASPPHead",
+            MAP,
+            {"dilations": [2, 6], "c1_in_channels": 0, "c1_channels": 0},
+        ),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
@@ -571,6 +577,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "upernet": HEADS["upernet"][0],
     "gc": HEADS["gc_attention"][0],
     "aspp": HEADS["aspp"][0],
+    "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
 }
 
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import aspp, fcn, gc, psp, uper
+from jaxseg.models.heads import aspp, fcn, gc, psp, sep_aspp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -23,6 +23,7 @@ BACKBONES: Registry = {
 NECKS: Registry = {}
 HEADS: Registry = {
     "ASPPHead": aspp.ASPPHead,
+    "DepthwiseSeparableASPPHead": sep_aspp.DepthwiseSeparableASPPHead,
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
     "PSPHead": psp.PSPHead,
