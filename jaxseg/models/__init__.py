@@ -11,7 +11,8 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import aspp, fcn, gc, psp, sep_aspp, uper
+from jaxseg.models.heads import aspp, fcn, fpn, gc, psp, sep_aspp, uper
+from jaxseg.models.necks import fpn as fpn_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -20,11 +21,14 @@ BACKBONES: Registry = {
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
 }
-NECKS: Registry = {}
+NECKS: Registry = {
+    "FPN": fpn_neck.FPN,
+}
 HEADS: Registry = {
     "ASPPHead": aspp.ASPPHead,
     "DepthwiseSeparableASPPHead": sep_aspp.DepthwiseSeparableASPPHead,
     "FCNHead": fcn.FCNHead,
+    "FPNHead": fpn.FPNHead,
     "GCHead": gc.GCHead,
     "PSPHead": psp.PSPHead,
     "UPerHead": uper.UPerHead,

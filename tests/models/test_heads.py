@@ -18,6 +18,7 @@ from small_models import CLASSES, head_config, model_config, random_batch, rando
 # Where a head needs other fields than one map of 32 channels.
 FIELDS = {
     "DepthwiseSeparableASPPHead": {"c1_in_channels": 4, "c1_channels": 3},
+    "FPNHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 
