@@ -16,6 +16,7 @@ from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.losses.accuracy import pixel_accuracy
 from jaxseg.losses.cross_entropy import cross_entropy_loss
 from jaxseg.losses.samplers import SAMPLERS
+from jaxseg.models.layers.points import nearest_points
 from jaxseg.models.layers.resize import resize
 
 LOSSES: dict[str, Callable[..., Array]] = {"CrossEntropyLoss": cross_entropy_loss}
@@ -77,6 +78,18 @@ def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Arra
         logs[name] = logs.get(name, 0.0) + loss
     logs["acc_seg"] = pixel_accuracy(logits, labels, head.ignore_index)
     return logs
+
+
+def point_losses(head: Any, output: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
+    """Losses of the points of a PointHead, by the labels of the nearest pixels, and their accuracy "acc_point"."""
+    labels = nearest_points(labels, output["points"], head.align_corners)
+    # A column of pixels is a map.
+    found = head_losses(head, output["logits"][:, :, None], labels[:, :, None])
+    accuracy = found.pop("acc_seg")
+    return {f"point{name}": value for name, value in found.items()} | {"acc_point": accuracy}
+
+
+HEAD_LOSSES["PointHead"] = point_losses
 
 
 def loss_configs(head: Any) -> Sequence[Mapping]:

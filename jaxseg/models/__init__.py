@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import aspp, fcn, fpn, gc, psp, sep_aspp, uper
+from jaxseg.models.heads import aspp, fcn, fpn, gc, point, psp, sep_aspp, uper
 from jaxseg.models.necks import fpn as fpn_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
@@ -30,6 +30,7 @@ HEADS: Registry = {
     "FCNHead": fcn.FCNHead,
     "FPNHead": fpn.FPNHead,
     "GCHead": gc.GCHead,
+    "PointHead": point.PointHead,
     "PSPHead": psp.PSPHead,
     "UPerHead": uper.UPerHead,
 }
