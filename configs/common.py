@@ -242,6 +242,7 @@ BENCHMARKS = {
     "hrf": _vessels("HRF", "data/HRF", (2336, 3504), 256, 170),
     "isaid": Benchmark("iSAID", "data/iSAID", (896, 896)),
     "loveda": Benchmark("LoveDA", "data/loveDA", (2048, 512), test_scale=(1024, 1024)),
+    "mapillary": Benchmark("MapillaryV1", "data/mapillary", (2048, 1024)),
     "pascal-context": Benchmark("PascalContext", **_CONTEXT),
     "pascal-context-59": Benchmark("PascalContext59", **_CONTEXT),
     "potsdam": Benchmark("Potsdam", "data/potsdam", (512, 512)),

@@ -31,15 +31,18 @@ import torch
 # mmcv-lite lacks the compiled operators; nothing here runs one, but the imports ask for them.
 sys.modules["mmcv._ext"] = mock.MagicMock()
 
+from mmengine.config import ConfigDict  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper  # noqa: E402
 from mmengine.registry import PARAM_SCHEDULERS  # noqa: E402
+from mmengine.structures import PixelData  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
 from mmseg.models.decode_heads import psa_head  # noqa: E402
 from mmseg.models.losses import CrossEntropyLoss, FocalLoss, accuracy  # noqa: E402
 from mmseg.models.losses import kldiv_loss as _kldiv_loss  # noqa: E402, F401  (not registered otherwise)
 from mmseg.models.losses.focal_loss import py_sigmoid_focal_loss  # noqa: E402
 from mmseg.registry import MODELS  # noqa: E402
+from mmseg.structures import SegDataSample  # noqa: E402
 from mmseg.structures.sampler import OHEMPixelSampler  # noqa: E402
 
 
@@ -686,6 +689,13 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("upernet", "UPerHead", LEVELS, POOLS),
         ("psp", "PSPHead", MAP, POOLS),
         ("enc", "EncHead", LEVELS, {"num_codes": 5, "add_lateral": True}),
+        ("aspp", "ASPPHead", MAP, {"dilations": [1, 2, 6]}),
+        (
+            "sep_aspp_alone",
+            "DepthwiseSeparableASPPHead",
+            MAP,
+            {"dilations": [2, 6], "c1_in_channels": 0, "c1_channels": 0},
+        ),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
@@ -815,6 +825,8 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "nl": HEADS["nl"][0],
     "psa": HEADS["psa"][0],
     "nl_concatenation": HEADS["nl_concatenation"][0],
+    "aspp": HEADS["aspp"][0],
+    "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
 }
 
 
@@ -842,9 +854,60 @@ def initialisation(folder: Path, names: Sequence[str] = (), seeds: int = 5) -> N
         save_json(folder / "initialisation" / f"{name}.json", content)
 
 
+def points(folder: Path) -> None:
+    """What a PointHead draws, loses and refines, given all random numbers; gradients of the sum of the losses.
+
+    Sampled values of the refined logits: `logits.reshape(-1)[default_rng(0).integers(0, logits.size, 1000)]`.
+    """
+    rng = np.random.default_rng(5)
+    shapes = {"map_0": (2, 8, 33, 25), "map_1": (2, 12, 17, 13), "previous": (2, 6, 11, 9)}
+    arrays = {name: rng.normal(0, 1, shape) for name, shape in shapes.items()}
+    arrays |= {"many": rng.uniform(0, 1, (2, 120, 2)), "rest": rng.uniform(0, 1, (2, 10, 2))}
+    labels = rng.integers(0, 6, (2, 47, 61))
+    arrays["label"] = np.where(rng.random(labels.shape) < 0.1, IGNORE, labels).astype(np.uint8)
+    train_cfg = {"num_points": 40, "oversample_ratio": 3, "importance_sample_ratio": 0.75}
+    test_cfg = {"subdivision_steps": 2, "subdivision_num_points": 300, "scale_factor": 2}
+    fields = {"type": "PointHead", "in_channels": [8, 12], "in_index": [0, 1], "channels": 16, "num_classes": 6}
+    cases = []
+    for align_corners in (False, True):
+        for each in (True, False):
+            config = {**fields, "align_corners": align_corners, "coarse_pred_each_layer": each, "dropout_ratio": 0}
+            name = f"refined_{len(cases)}"
+            head = fill_module(MODELS.build(dict(config))).double()
+            inputs = {key: torch.from_numpy(arrays[key]).requires_grad_() for key in shapes}
+            maps = [inputs["map_0"], inputs["map_1"]]
+            samples = []
+            for label in arrays["label"]:
+                sample = SegDataSample()
+                sample.gt_sem_seg = PixelData(data=torch.from_numpy(label.astype(np.int64))[None])
+                samples.append(sample)
+            drawn = [torch.from_numpy(arrays[key]) for key in ("many", "rest")]
+            with (
+                mock.patch.object(torch, "rand", side_effect=drawn),
+                mock.patch.object(torch.Tensor, "float", torch.Tensor.double),
+            ):
+                found = head.loss(maps, inputs["previous"], samples, ConfigDict(train_cfg))
+            sum(value for key, value in found.items() if "loss" in key).backward()
+            norms = {key: float(param.grad.norm()) for key, param in head.named_parameters()}
+            norms |= {key: float(value.grad.norm()) for key, value in inputs.items()}
+            with (
+                torch.no_grad(),
+                mock.patch.object(torch, "float", torch.float64),
+                mock.patch.object(torch.Tensor, "float", torch.Tensor.double),
+                mock.patch.object(head, "predict_by_feat", lambda logits, metas: logits),
+            ):
+                refined = head.predict(maps, inputs["previous"], [], ConfigDict(test_cfg)).numpy()
+            places = np.random.default_rng(0).integers(0, refined.size, 1000)
+            arrays[name] = refined.reshape(-1)[places]
+            keys = [[key, list(value.shape)] for key, value in head.state_dict().items()]
+            values = {key: float(value) for key, value in found.items()}
+            cases.append({"config": config, "keys": keys, "losses": values, "grad_norms": norms})
+    save_npz(folder / "points.npz", {"train_cfg": train_cfg, "test_cfg": test_cfg, "cases": cases}, arrays)
+
+
 FIXTURES: dict[str, Callable[..., None]] = {
     function.__name__: function
-    for function in (losses, one_loss, schedules, optimizers, metrics, figures, initialisation)
+    for function in (losses, one_loss, schedules, optimizers, metrics, figures, initialisation, points)
 }
 
 FOLDERS = ("figures", "initialisation", "one_loss")

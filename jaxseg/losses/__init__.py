@@ -24,6 +24,7 @@ from jaxseg.losses.presence import present_classes
 from jaxseg.losses.samplers import SAMPLERS
 from jaxseg.losses.silog import silog_loss
 from jaxseg.losses.tversky import tversky_loss
+from jaxseg.models.layers.points import nearest_points
 from jaxseg.models.layers.resize import resize
 
 LOSSES: dict[str, Callable[..., Array]] = {
@@ -140,6 +141,18 @@ def enc_head_losses(head: Any, output: Mapping[str, Array], labels: Array, extra
 
 
 HEAD_LOSSES["EncHead"] = enc_head_losses
+
+
+def point_losses(head: Any, output: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
+    """Losses of the points of a PointHead, by the labels of the nearest pixels, and their accuracy "acc_point"."""
+    labels = nearest_points(labels, output["points"], head.align_corners)
+    # A column of pixels is a map.
+    found = head_losses(head, output["logits"][:, :, None], labels[:, :, None])
+    accuracy = found.pop("acc_seg")
+    return {f"point{name}": value for name, value in found.items()} | {"acc_point": accuracy}
+
+
+HEAD_LOSSES["PointHead"] = point_losses
 
 
 def loss_configs(head: Any) -> Sequence[Mapping]:

@@ -13,6 +13,9 @@ from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, erfnet, resnet, unet
 from jaxseg.models.heads import ann, apc, cc, da, dm, dnl, ema, enc, fcn, gc, isa, nl, psa, psp, uper
 from jaxseg.models.necks import feature2pyramid, jpu, mla, multilevel
+from jaxseg.models.backbones import cgnet, resnet
+from jaxseg.models.heads import aspp, fcn, fpn, gc, point, psp, sep_aspp, uper
+from jaxseg.models.necks import fpn as fpn_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -40,11 +43,19 @@ HEADS: Registry = {
     "DNLHead": dnl.DNLHead,
     "EMAHead": ema.EMAHead,
     "EncHead": enc.EncHead,
+NECKS: Registry = {
+    "FPN": fpn_neck.FPN,
+}
+HEADS: Registry = {
+    "ASPPHead": aspp.ASPPHead,
+    "DepthwiseSeparableASPPHead": sep_aspp.DepthwiseSeparableASPPHead,
     "FCNHead": fcn.FCNHead,
+    "FPNHead": fpn.FPNHead,
     "GCHead": gc.GCHead,
     "ISAHead": isa.ISAHead,
     "NLHead": nl.NLHead,
     "PSAHead": psa.PSAHead,
+    "PointHead": point.PointHead,
     "PSPHead": psp.PSPHead,
     "UPerHead": uper.UPerHead,
 }

@@ -29,8 +29,13 @@ def case(name, dtype):
     return pytest.param(name, dtype, marks=pytest.mark.slow if heavy else ())
 
 
-# ResNeSt's gradients say as little in float32.
-DOUBLE = tuple(name for name in NAMES if name == CGNET or name.startswith("resnest__"))
+# ResNeSt's gradients say as little in float32, and these DeepLabs' losses (PyTorch's gradients are off by 0.1, 0.3).
+ILL_CONDITIONED = (
+    CGNET,
+    "deeplabv3__deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024",
+    "deeplabv3plus__deeplabv3plus_r101-d16-mg124_4xb2-40k_cityscapes-512x1024",
+)
+DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith("resnest__"))
 CASES = [case(name, np.float32) for name in NAMES if name not in DOUBLE]
 CASES += [case(name, np.float64) for name in (PSPNET, *DOUBLE)]
 

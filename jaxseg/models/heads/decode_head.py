@@ -26,7 +26,7 @@ class DecodeHead(nn.Module):
         num_classes: Number of classes.
         out_channels: Channels of the logits; None: as many as classes. 1 is for two classes by a threshold.
         threshold: Probability above which a pixel is of class 1, where out_channels is 1.
-        dropout_ratio: Share of channels that are dropped before the classifier.
+        dropout_ratio: Share of channels that are dropped before the classifier; none, where it is below 0.
         conv_cfg: Kept for configs that state the plain convolution; anything else is refused.
         norm_cfg, act_cfg: Norm and activation of the head's convolutions.
         in_index: Which of the backbone's (or neck's) outputs to take.
@@ -122,7 +122,7 @@ class DecodeHead(nn.Module):
     def drop(self, x: Float[Array, "b h w c"], train: bool, name: str = "dropout") -> Float[Array, "b h w c"]:
         """Drops whole channels while training; without a "dropout" key nothing is dropped."""
         drop = train and self.has_rng("dropout")
-        return nn.Dropout(self.dropout_ratio, broadcast_dims=(1, 2), name=name)(x, deterministic=not drop)
+        return nn.Dropout(max(self.dropout_ratio, 0.0), broadcast_dims=(1, 2), name=name)(x, deterministic=not drop)
 
     def classify(self, x: Float[Array, "b h w channels"], train: bool) -> Float[Array, "b h w out_channels"]:
         """Drops whole channels while training, then classifies every pixel."""
