@@ -10,12 +10,13 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, resnet
+from jaxseg.models.backbones import cgnet, hrnet, resnet
 from jaxseg.models.heads import fcn, gc, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
     "CGNet": cgnet.CGNet,
+    "HRNet": hrnet.HRNet,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
