@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import cgnet, hrnet, resnet
-from jaxseg.models.heads import fcn, gc, psp, uper
+from jaxseg.models.heads import fcn, gc, ocr, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -25,6 +25,7 @@ NECKS: Registry = {}
 HEADS: Registry = {
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
+    "OCRHead": ocr.OCRHead,
     "PSPHead": psp.PSPHead,
     "UPerHead": uper.UPerHead,
 }

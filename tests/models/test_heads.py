@@ -17,13 +17,20 @@ from small_models import CLASSES, head_config, model_config, random_batch, rando
 
 # Where a head needs other fields than one map of 32 channels.
 FIELDS = {
+    "OCRHead": {"ocr_channels": 4},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
+# Heads that refine the logits of the head before them.
+REFINING = ("OCRHead",)
 
 
 @functools.cache
 def setup(name, dtype=None):
-    model = build_model(model_config(head_config(name, **FIELDS.get(name, {})), dtype=dtype))
+    config = model_config(head_config(name, **FIELDS.get(name, {})), dtype=dtype)
+    if name in REFINING:
+        heads = (head_config("FCNHead", num_convs=1), config["decode_head"])
+        config |= {"type": "CascadeEncoderDecoder", "num_stages": 2, "decode_head": heads}
+    model = build_model(config)
     return model, random_variables(model, np.zeros((1, 64, 64, 3), np.float32))
 
 
@@ -47,7 +54,7 @@ def test_training(name):
     loss, logs, stats, gradients = train_pass(model, variables, *random_batch((2, 97, 131)))
     losses = [value for key, value in logs.items() if "loss" in key]
     assert losses
-    assert all(key.startswith("decode.") for key in logs)
+    assert all(key.startswith(("decode.", "decode_")) for key in logs)
     assert any("acc" in key for key in logs)
     np.testing.assert_allclose(loss, sum(losses), rtol=1e-6)
     assert np.isfinite(loss)
@@ -111,6 +118,27 @@ SEVERAL = {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3), "input_trans
 def test_fields_that_do_not_fit(fields, message):
     model = build_model(model_config(head_config("FCNHead", **fields)))
     with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"ocr_channels": None}, "ocr_channels=None: give the channels"),
+        ({"scale": 2}, "scale=2: only 1 is supported"),
+        ({"in_channels": 16, "in_index": 2}, r"in_index=2: the map is \(4, 4\), the logits before it are \(2, 2\)"),
+    ],
+)
+def test_ocr_fields_that_do_not_fit(fields, message):
+    heads = (head_config("FCNHead", num_convs=1), head_config("OCRHead", **(FIELDS["OCRHead"] | fields)))
+    model = build_model(model_config(heads, type="CascadeEncoderDecoder", num_stages=2))
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+
+
+def test_ocr_refines_another_head():
+    model = build_model(model_config(head_config("OCRHead", **FIELDS["OCRHead"])))
+    with pytest.raises(ConfigError, match="OCRHead refines the logits of another head"):
         jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
 
 
