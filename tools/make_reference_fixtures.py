@@ -632,6 +632,22 @@ def _resnet(depth: int, kind: str = "ResNet", **more: Any) -> dict[str, Any]:
 
 D8 = {"dilations": [1, 1, 2, 4], "strides": [1, 2, 1, 1]}
 EVEN, ODD = [1, 3, 64, 96], [1, 3, 61, 93]
+
+
+def _hrnet(**more: Any) -> dict[str, Any]:
+    extra = {
+        f"stage{i}": {
+            "num_modules": modules,
+            "num_branches": i,
+            "block": "BOTTLENECK" if i == 1 else "BASIC",
+            "num_blocks": [1] * i,
+            "num_channels": [4, 8, 12, 16][:i],
+        }
+        for i, modules in enumerate((1, 1, 2, 1), start=1)
+    }
+    return {"type": "HRNet", "norm_cfg": BN, "extra": extra, **more}
+
+
 BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "r18": (_resnet(18), EVEN),
     "r18_full_width": (_resnet(18, stem_channels=64, base_channels=64), EVEN),
@@ -662,6 +678,8 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "cgnet": ({"type": "CGNet", "norm_cfg": {**BN, "eps": 1e-3}}, EVEN),
     "cgnet_short": ({"type": "CGNet", "num_blocks": [3, 7], "norm_cfg": {**BN, "eps": 1e-3}}, EVEN),
     "cgnet_odd": ({"type": "CGNet", "num_blocks": [2, 3], "norm_cfg": {**BN, "eps": 1e-3}}, ODD),
+    "hrnet_odd": (_hrnet(), ODD),
+    "hrnet_finest_only": (_hrnet(multiscale_output=False), EVEN),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
@@ -813,6 +831,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "cc": HEADS["cc"][0],
     "da": HEADS["da"][0],
     "dm": HEADS["dm"][0],
+    "hrnet": BACKBONES["hrnet_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],

@@ -10,17 +10,37 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, erfnet, resnet, unet
-from jaxseg.models.heads import ann, apc, cc, da, dm, dnl, ema, enc, fcn, gc, isa, nl, psa, psp, uper
+from jaxseg.models.backbones import cgnet, erfnet, hrnet, resnet, unet
+from jaxseg.models.heads import (
+    ann,
+    apc,
+    aspp,
+    cc,
+    da,
+    dm,
+    dnl,
+    ema,
+    enc,
+    fcn,
+    fpn,
+    gc,
+    isa,
+    nl,
+    ocr,
+    point,
+    psa,
+    psp,
+    sep_aspp,
+    uper,
+)
 from jaxseg.models.necks import feature2pyramid, jpu, mla, multilevel
-from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import aspp, fcn, fpn, gc, point, psp, sep_aspp, uper
 from jaxseg.models.necks import fpn as fpn_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
     "CGNet": cgnet.CGNet,
     "ERFNet": erfnet.ERFNet,
+    "HRNet": hrnet.HRNet,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
@@ -28,34 +48,30 @@ BACKBONES: Registry = {
 }
 NECKS: Registry = {
     "Feature2Pyramid": feature2pyramid.Feature2Pyramid,
+    "FPN": fpn_neck.FPN,
+    "JPU": jpu.JPU,
     "MLANeck": mla.MLANeck,
     "MultiLevelNeck": multilevel.MultiLevelNeck,
-}
-NECKS: Registry = {
-    "JPU": jpu.JPU,
 }
 HEADS: Registry = {
     "ANNHead": ann.ANNHead,
     "APCHead": apc.APCHead,
+    "ASPPHead": aspp.ASPPHead,
     "CCHead": cc.CCHead,
     "DAHead": da.DAHead,
+    "DepthwiseSeparableASPPHead": sep_aspp.DepthwiseSeparableASPPHead,
     "DMHead": dm.DMHead,
     "DNLHead": dnl.DNLHead,
     "EMAHead": ema.EMAHead,
     "EncHead": enc.EncHead,
-NECKS: Registry = {
-    "FPN": fpn_neck.FPN,
-}
-HEADS: Registry = {
-    "ASPPHead": aspp.ASPPHead,
-    "DepthwiseSeparableASPPHead": sep_aspp.DepthwiseSeparableASPPHead,
     "FCNHead": fcn.FCNHead,
     "FPNHead": fpn.FPNHead,
     "GCHead": gc.GCHead,
     "ISAHead": isa.ISAHead,
     "NLHead": nl.NLHead,
-    "PSAHead": psa.PSAHead,
+    "OCRHead": ocr.OCRHead,
     "PointHead": point.PointHead,
+    "PSAHead": psa.PSAHead,
     "PSPHead": psp.PSPHead,
     "UPerHead": uper.UPerHead,
 }

@@ -13,6 +13,16 @@ from jaxseg.models.registry import build
 from small_models import random_variables
 
 RESNET = {"depth": 18, "stem_channels": 8, "base_channels": 8}
+HRNET = {
+    f"stage{i}": {
+        "num_modules": modules,
+        "num_branches": i,
+        "block": "BOTTLENECK" if i == 1 else "BASIC",
+        "num_blocks": (1,) * i,
+        "num_channels": (4, 8, 12, 16)[:i],
+    }
+    for i, modules in enumerate((1, 1, 2, 1), start=1)
+}
 
 # Fields that make a backbone small.
 FIELDS = {
@@ -24,6 +34,7 @@ FIELDS = {
         "dec_stages_non_bottleneck": (1, 1),
         "dec_non_bottleneck_channels": (12, 8),
     },
+    "HRNet": {"extra": HRNET},
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
     "ResNetV1d": RESNET,
@@ -33,6 +44,7 @@ FIELDS = {
 OUTPUTS = {
     "CGNet": ((2, 8 + 3), (4, 12 + 12 + 3), (8, 16 + 16)),
     "ERFNet": ((2, 8),),
+    "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
@@ -175,3 +187,19 @@ def test_unknown_fields(name):
 def test_resnet_fields_that_do_not_fit(fields, message):
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(backbone_of("ResNet", **fields).init, jax.random.key(0), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("stage", "fields", "message"),
+    [
+        ("stage2", {"block": "SMALL"}, "extra.stage2.block='SMALL' is not one of BASIC, BOTTLENECK"),
+        ("stage3", {"num_branches": 1}, "extra.stage3.num_branches=1: .* not fewer than before"),
+        ("stage4", {"num_blocks": (1, 1)}, r"extra.stage4.num_blocks=\(1, 1\) needs num_branches=4 entries"),
+        ("stage5", {}, r"extra has .*'stage5'\]; it must have stage1, stage2"),
+        ("stage1", {"stride": 1}, r"extra.stage1 has .*; it must have num_modules"),
+    ],
+)
+def test_hrnet_fields_that_do_not_fit(stage, fields, message):
+    extra = {**HRNET, stage: {**HRNET.get(stage, {}), **fields}}
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(backbone_of("HRNet", extra=extra).init, jax.random.key(0), IMAGES)

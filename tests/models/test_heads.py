@@ -19,17 +19,18 @@ from small_models import CLASSES, head_config, model_config, random_batch, rando
 FIELDS = {
     "ANNHead": {"in_channels": (16, 32), "in_index": (2, 3), "project_channels": 4},
     "DAHead": {"pam_channels": 4},
+    "DepthwiseSeparableASPPHead": {"c1_in_channels": 4, "c1_channels": 3},
     "EMAHead": {"ema_channels": 12, "num_bases": 4},
     "EncHead": {"in_channels": (8, 16, 32), "in_index": (1, 2, 3), "add_lateral": True, "num_codes": 4},
-    "ISAHead": {"isa_channels": 8, "down_factor": (2, 3)},
-    "PSAHead": {"mask_size": (5, 4)},
-    "DepthwiseSeparableASPPHead": {"c1_in_channels": 4, "c1_channels": 3},
     "FPNHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
+    "ISAHead": {"isa_channels": 8, "down_factor": (2, 3)},
+    "OCRHead": {"ocr_channels": 4},
+    "PSAHead": {"mask_size": (5, 4)},
     "PointHead": {"in_channels": (4,), "in_index": (0,), "norm_cfg": None},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 # Heads that refine the logits of the head before them.
-REFINING = ("PointHead",)
+REFINING = ("OCRHead", "PointHead")
 
 
 @functools.cache
@@ -128,6 +129,27 @@ SEVERAL = {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3), "input_trans
 def test_fields_that_do_not_fit(fields, message):
     model = build_model(model_config(head_config("FCNHead", **fields)))
     with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"ocr_channels": None}, "ocr_channels=None: give the channels"),
+        ({"scale": 2}, "scale=2: only 1 is supported"),
+        ({"in_channels": 16, "in_index": 2}, r"in_index=2: the map is \(4, 4\), the logits before it are \(2, 2\)"),
+    ],
+)
+def test_ocr_fields_that_do_not_fit(fields, message):
+    heads = (head_config("FCNHead", num_convs=1), head_config("OCRHead", **(FIELDS["OCRHead"] | fields)))
+    model = build_model(model_config(heads, type="CascadeEncoderDecoder", num_stages=2))
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+
+
+def test_ocr_refines_another_head():
+    model = build_model(model_config(head_config("OCRHead", **FIELDS["OCRHead"])))
+    with pytest.raises(ConfigError, match="OCRHead refines the logits of another head"):
         jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
 
 
