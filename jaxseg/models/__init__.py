@@ -10,17 +10,23 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, resnet
+from jaxseg.models.backbones import bisenetv1, bisenetv2, cgnet, icnet, resnet
 from jaxseg.models.heads import fcn, gc, psp, uper
+from jaxseg.models.necks import ic_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
+    "BiSeNetV1": bisenetv1.BiSeNetV1,
+    "BiSeNetV2": bisenetv2.BiSeNetV2,
     "CGNet": cgnet.CGNet,
+    "ICNet": icnet.ICNet,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
 }
-NECKS: Registry = {}
+NECKS: Registry = {
+    "ICNeck": ic_neck.ICNeck,
+}
 HEADS: Registry = {
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,

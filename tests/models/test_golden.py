@@ -29,8 +29,9 @@ def case(name, dtype):
     return pytest.param(name, dtype, marks=pytest.mark.slow if heavy else ())
 
 
-# ResNeSt's gradients say as little in float32.
-DOUBLE = tuple(name for name in NAMES if name == CGNET or name.startswith("resnest__"))
+# ResNeSt's gradients say as little in float32, and so do those of BiSeNetV1: with two images, one of its norms is over
+# two values, and rounding the inputs to float32 changes the exact norms of the gradients by up to 4e-4 (median).
+DOUBLE = tuple(name for name in NAMES if name == CGNET or name.startswith(("resnest__", "bisenetv1__")))
 CASES = [case(name, np.float32) for name in NAMES if name not in DOUBLE]
 CASES += [case(name, np.float64) for name in (PSPNET, *DOUBLE)]
 
