@@ -226,6 +226,54 @@ def losses(folder: Path) -> None:
     save_npz(folder / "losses.npz", meta, arrays)
 
 
+# Losses that have a file each: constructor `kwargs`, and the names of logits and labels.
+WEIGHTS = [0.5, 1.0, 2.0, 0.25, 1.5]
+LABELS = ("label", "label_ignored", "label_one_image_ignored", "label_all_ignored")
+LOSS_CASES: dict[str, tuple[str, list[tuple[dict[str, Any], str, str]]]] = {
+    "dice": (
+        "DiceLoss",
+        [
+            *(
+                ({"use_sigmoid": sigmoid, "naive_dice": naive}, "logits", label)
+                for sigmoid in (False, True)
+                for naive in (False, True)
+                for label in LABELS
+            ),
+            *(({"use_sigmoid": sigmoid}, "logits_1", "label_binary") for sigmoid in (False, True)),
+            *(({"reduction": reduction}, "logits", "label_ignored") for reduction in ("sum", "none")),
+            ({"activate": False}, "logits", "label_ignored"),
+            ({"ignore_index": 2, "use_sigmoid": False}, "logits", "label_ignored"),
+            ({"ignore_index": None, "loss_weight": 3.0, "eps": 0.1}, "logits", "label_ignored"),
+        ],
+    ),
+}
+
+
+def one_loss(folder: Path, names: Sequence[str] = ()) -> None:
+    """Values and gradients (of the sum, where unreduced) of losses other than cross entropy, a file each."""
+    for name, (kind, cases) in LOSS_CASES.items():
+        if names and name not in names:
+            continue
+        inputs = _loss_inputs()
+        arrays, meta = {}, []
+        for i, (kwargs, logits_name, label_name) in enumerate(cases):
+            case = {"name": f"{i:02d}", "kwargs": kwargs, "logits": logits_name, "label": label_name}
+            meta.append(case)
+            logits = torch.from_numpy(inputs[logits_name]).requires_grad_()
+            label = torch.from_numpy(inputs[label_name])
+
+            def value_of(logits=logits, label=label, kwargs=kwargs) -> torch.Tensor:
+                return MODELS.build({"type": kind, **kwargs})(logits, label, ignore_index=IGNORE)  # noqa: B023
+
+            value = _attempt(case, value_of)
+            if value is not None:
+                value.sum().backward()
+                arrays[f"{case['name']}/loss"] = value.detach().numpy()
+                arrays[f"{case['name']}/grad"] = logits.grad.numpy()
+            arrays |= {key: inputs[key] for key in (logits_name, label_name)}
+        save_npz(folder / "one_loss" / f"{name}.npz", meta, arrays)
+
+
 SCHEDULES: dict[str, list[dict[str, Any]]] = {
     "poly": [{"type": "PolyLR", "power": 0.9, "eta_min": 1e-4, "begin": 0, "end": 40}],
     "poly_power_1_from_5": [{"type": "PolyLR", "power": 1.0, "eta_min": 0.0, "begin": 5, "end": 40}],
@@ -597,16 +645,17 @@ def initialisation(folder: Path, names: Sequence[str] = (), seeds: int = 5) -> N
 
 
 FIXTURES: dict[str, Callable[..., None]] = {
-    function.__name__: function for function in (losses, schedules, optimizers, metrics, figures, initialisation)
+    function.__name__: function
+    for function in (losses, one_loss, schedules, optimizers, metrics, figures, initialisation)
 }
 
-FOLDERS = ("figures", "initialisation")
+FOLDERS = ("figures", "initialisation", "one_loss")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"which to write, of {', '.join(FIXTURES)}; default: all")
-    parser.add_argument("--case", action="append", default=[], help="of figures and initialisation; default: all")
+    parser.add_argument("--case", action="append", default=[], help=f"of {', '.join(FOLDERS)}; default: all")
     parser.add_argument("--out", type=Path, default=Path("tests/fixtures"))
     args = parser.parse_args()
     unknown = set(args.names) - set(FIXTURES)

@@ -15,13 +15,30 @@ from jaxtyping import Array, Float, Integer
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.losses.accuracy import pixel_accuracy
 from jaxseg.losses.cross_entropy import cross_entropy_loss
+from jaxseg.losses.dice import dice_loss
 from jaxseg.losses.samplers import SAMPLERS
 from jaxseg.models.layers.resize import resize
 
-LOSSES: dict[str, Callable[..., Array]] = {"CrossEntropyLoss": cross_entropy_loss}
+LOSSES: dict[str, Callable[..., Array]] = {
+    "CrossEntropyLoss": cross_entropy_loss,
+    "DiceLoss": dice_loss,
+}
 
 # What a loss is logged as, where its config does not say.
-DEFAULT_NAMES = {"CrossEntropyLoss": "loss_ce"}
+DEFAULT_NAMES = {
+    "CrossEntropyLoss": "loss_ce",
+    "DiceLoss": "loss_dice",
+}
+
+# Losses whose `ignore_index` is a field of their own: the head's does not reach them.
+OWN_IGNORE_INDEX = {
+    "DiceLoss",
+}
+
+# Losses that are sums over pixels: the only ones that a sampler can choose pixels of.
+PIXEL_LOSSES = {
+    "CrossEntropyLoss",
+}
 
 Logs = dict[str, Float[Array, ""]]
 # A head's type -> its losses, where they are not those of one map of logits:
@@ -72,7 +89,7 @@ def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Arra
         weight = _sample(head, configs, logits, labels)
     logs: Logs = {}
     for config in configs:
-        loss = _evaluate(config, logits, labels, weight, head.ignore_index)
+        loss = jnp.mean(_evaluate(config, logits, labels, weight, head.ignore_index))  # of those not reduced
         name = config.get("loss_name", DEFAULT_NAMES.get(config["type"], "loss"))
         logs[name] = logs.get(name, 0.0) + loss
     logs["acc_seg"] = pixel_accuracy(logits, labels, head.ignore_index)
@@ -83,13 +100,17 @@ def loss_configs(head: Any) -> Sequence[Mapping]:
     """The configs of a head's losses, checked.
 
     Raises:
-        ConfigError: An unknown loss or field.
+        ConfigError: An unknown loss or field, or a sampler with a loss that is no sum over pixels.
     """
     configs = [head.loss_decode] if isinstance(head.loss_decode, Mapping) else list(head.loss_decode)
     for config in configs:
-        _check(config, LOSSES, "loss_decode", ("loss_weight", "loss_name"))
+        own = ("ignore_index",) if config.get("type") in OWN_IGNORE_INDEX else ()
+        _check(config, LOSSES, "loss_decode", ("loss_weight", "loss_name", *own))
     if head.sampler is not None:
         _check(head.sampler, SAMPLERS, "sampler", ())
+        for config in configs:
+            if config["type"] not in PIXEL_LOSSES:
+                raise ConfigError(f"sampler: {config['type']} has no loss of each pixel; remove one of the two")
     return configs
 
 
@@ -99,13 +120,17 @@ def loss_defaults(config: Mapping) -> dict[str, Any]:
     if kind not in LOSSES:
         return {}
     parameters = inspect.signature(LOSSES[kind]).parameters.values()
-    own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "ignore_index"}
+    own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if kind not in OWN_IGNORE_INDEX:
+        own.pop("ignore_index", None)
     return own | {"loss_weight": 1.0, "loss_name": DEFAULT_NAMES.get(kind, "loss")}
 
 
 def _evaluate(config: Mapping, logits, labels, weight, ignore_index, **overrides) -> Array:
     fields = {key: value for key, value in config.items() if key not in ("type", "loss_weight", "loss_name")}
-    loss = LOSSES[config["type"]](logits, labels, weight, ignore_index=ignore_index, **(fields | overrides))
+    if config["type"] not in OWN_IGNORE_INDEX:
+        fields["ignore_index"] = ignore_index
+    loss = LOSSES[config["type"]](logits, labels, weight, **(fields | overrides))
     return config.get("loss_weight", 1.0) * loss
 
 
