@@ -53,6 +53,7 @@ class LossCases:
             logits, labels = jnp.asarray(nhwc(self.arrays[case["logits"]])), self.labels(case)
             direction = jnp.asarray(np.random.default_rng(0).normal(0, 1, logits.shape))
 
+            @jax.jit
             def along(t: float) -> jax.Array:
                 return jnp.sum(self.loss(case, logits + t * direction, labels))
 

@@ -35,7 +35,9 @@ from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper  # noqa: E402
 from mmengine.registry import PARAM_SCHEDULERS  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
-from mmseg.models.losses import CrossEntropyLoss, accuracy  # noqa: E402
+from mmseg.models.losses import CrossEntropyLoss, FocalLoss, accuracy  # noqa: E402
+from mmseg.models.losses import kldiv_loss as _kldiv_loss  # noqa: E402, F401  (not registered otherwise)
+from mmseg.models.losses.focal_loss import py_sigmoid_focal_loss  # noqa: E402
 from mmseg.registry import MODELS  # noqa: E402
 from mmseg.structures.sampler import OHEMPixelSampler  # noqa: E402
 
@@ -167,7 +169,7 @@ def _attempt(case: dict[str, Any], call: Callable[[], torch.Tensor]) -> torch.Te
         with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
             return call()
     except (AssertionError, IndexError, RuntimeError, ValueError) as problem:
-        case["error"] = f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
+        case["error"] = f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}"
         return None
 
 
@@ -226,10 +228,28 @@ def losses(folder: Path) -> None:
     save_npz(folder / "losses.npz", meta, arrays)
 
 
-# Losses that have a file each: constructor `kwargs`, and the names of logits and labels.
+def _focal(logits: torch.Tensor, label: torch.Tensor, loss_weight: float = 1.0, **kwargs: Any) -> torch.Tensor:
+    """What FocalLoss computes where its operator is compiled. Its own way without it mistakes the classes."""
+    FocalLoss(loss_weight=loss_weight, **kwargs)  # checks them
+    classes, flat = logits.shape[1], logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
+    label = label.reshape(-1, 1)
+    valid = label != IGNORE
+    target = label == (torch.ones(1) if classes == 1 else torch.arange(classes))
+    loss = loss_weight * py_sigmoid_focal_loss(flat, target, valid_mask=valid, **kwargs)
+    if loss.ndim:
+        loss = loss.reshape(logits.shape[0], *logits.shape[2:], classes).permute(0, 3, 1, 2)
+    return loss
+
+
+def _of_one_target(kind: str) -> Callable[..., torch.Tensor]:
+    """A loss that is not called as those of labels are."""
+    return lambda logits, label, **kwargs: MODELS.build({"type": kind, **kwargs})(logits, label)
+
+
+# Losses that have a file each: their type (or what computes them), constructor `kwargs`, names of logits and labels.
 WEIGHTS = [0.5, 1.0, 2.0, 0.25, 1.5]
 LABELS = ("label", "label_ignored", "label_one_image_ignored", "label_all_ignored")
-LOSS_CASES: dict[str, tuple[str, list[tuple[dict[str, Any], str, str]]]] = {
+LOSS_CASES: dict[str, tuple[str | Callable[..., torch.Tensor], list[tuple[dict[str, Any], str, str]]]] = {
     "dice": (
         "DiceLoss",
         [
@@ -246,7 +266,89 @@ LOSS_CASES: dict[str, tuple[str, list[tuple[dict[str, Any], str, str]]]] = {
             ({"ignore_index": None, "loss_weight": 3.0, "eps": 0.1}, "logits", "label_ignored"),
         ],
     ),
+    "focal": (
+        _focal,
+        [
+            *(({}, "logits", label) for label in LABELS),
+            ({"gamma": 1.5, "alpha": 0.25, "loss_weight": 2.0}, "logits", "label_ignored"),
+            ({"gamma": 0.0, "alpha": [0.1, 0.9, 0.5, 0.0, 1.0]}, "logits", "label_ignored"),
+            ({"class_weight": WEIGHTS}, "logits", "label_ignored"),
+            *(({"reduction": reduction}, "logits", "label_ignored") for reduction in ("sum", "none")),
+            ({}, "logits_1", "label_binary"),
+        ],
+    ),
+    "hausdorff": (
+        "HuasdorffDisstanceLoss",
+        [
+            *(({}, "logits", label) for label in LABELS),
+            *(({"reduction": reduction, "loss_weight": 0.5}, "logits", "label") for reduction in ("sum", "none")),
+            ({}, "logits", "label_binary_clean"),
+            ({}, "logits_2", "label_binary"),
+            ({}, "logits_2", "label_everywhere"),
+            ({"class_weight": WEIGHTS}, "logits", "label"),
+        ],
+    ),
+    "kl_divergence": (
+        _of_one_target("KLDivLoss"),
+        [({"temperature": t, "reduction": r}, "logits", "scores") for t in (1.0, 2.5) for r in ("mean", "sum", "none")],
+    ),
+    "lovasz": (
+        "LovaszLoss",
+        [
+            *(
+                ({"classes": classes, "per_image": per_image, "reduction": reduction}, "logits", label)
+                for classes in ("present", "all", [1, 3])
+                for per_image, reduction in ((False, "none"), (True, "mean"))
+                for label in LABELS
+            ),
+            ({"reduction": "none"}, "logits", "label_few"),
+            ({"per_image": True, "reduction": "sum", "loss_weight": 2.0}, "logits", "label_ignored"),
+            ({"per_image": True, "reduction": "none"}, "logits", "label_few"),
+            ({"reduction": "none", "class_weight": WEIGHTS}, "logits", "label_ignored"),
+            ({"reduction": "none", "class_weight": WEIGHTS, "classes": [4, 0]}, "logits", "label_few"),
+            *(
+                ({"loss_type": "binary", "per_image": per_image, "reduction": reduction}, "logits_1", label)
+                for per_image, reduction in ((False, "none"), (True, "mean"), (True, "none"))
+                for label in ("label_binary", "label_binary_clean", "label_all_ignored")
+            ),
+        ],
+    ),
+    "silog": (
+        _of_one_target("SiLogLoss"),
+        [
+            *(({"reduction": reduction}, "depth", "depth_label") for reduction in ("mean", "sum", "none")),
+            ({"eps": 0.5, "loss_weight": 2.0}, "depth", "depth_label"),
+            ({}, "depth", "depth_none"),
+        ],
+    ),
+    "tversky": (
+        "TverskyLoss",
+        [
+            *(({}, "logits", label) for label in LABELS),
+            ({"alpha": 0.6, "beta": 0.4, "smooth": 0.1, "loss_weight": 2.0}, "logits", "label_ignored"),
+            ({"class_weight": WEIGHTS}, "logits", "label_ignored"),
+            ({"ignore_index": 2}, "logits", "label"),
+        ],
+    ),
 }
+
+
+def _more_loss_inputs() -> dict[str, np.ndarray]:
+    """Those of the losses above, besides those that all share."""
+    rng, size = np.random.default_rng(1), (2, 5, 7)
+    some = rng.random(size) < 0.7
+    depth = np.where(some, rng.uniform(0.1, 8, size), 0)[:, None]
+    return {
+        "logits_2": rng.normal(0, 2, (2, 2, 5, 7)) + np.array([[[[0.0]], [[4.0]]]]),
+        "label_everywhere": np.stack([np.ones(size[1:], int), np.arange(35).reshape(5, 7) % 6 != 2]).astype(int),
+        "label_few": np.where(
+            rng.random(size) < 0.2, IGNORE, np.where(some, 1, 3) - (np.arange(2) == 1)[:, None, None]
+        ),
+        "scores": rng.normal(0, 2, (2, 5, 5, 7)),
+        "depth": rng.uniform(-0.5, 8, (2, 1, 5, 7)),
+        "depth_label": depth,
+        "depth_none": depth * np.array([1, 0])[:, None, None, None],
+    }
 
 
 def one_loss(folder: Path, names: Sequence[str] = ()) -> None:
@@ -254,7 +356,7 @@ def one_loss(folder: Path, names: Sequence[str] = ()) -> None:
     for name, (kind, cases) in LOSS_CASES.items():
         if names and name not in names:
             continue
-        inputs = _loss_inputs()
+        inputs = _loss_inputs() | _more_loss_inputs()
         arrays, meta = {}, []
         for i, (kwargs, logits_name, label_name) in enumerate(cases):
             case = {"name": f"{i:02d}", "kwargs": kwargs, "logits": logits_name, "label": label_name}
@@ -263,6 +365,8 @@ def one_loss(folder: Path, names: Sequence[str] = ()) -> None:
             label = torch.from_numpy(inputs[label_name])
 
             def value_of(logits=logits, label=label, kwargs=kwargs) -> torch.Tensor:
+                if callable(kind):  # noqa: B023
+                    return kind(logits, label, **kwargs)  # noqa: B023
                 return MODELS.build({"type": kind, **kwargs})(logits, label, ignore_index=IGNORE)  # noqa: B023
 
             value = _attempt(case, value_of)

@@ -16,28 +16,49 @@ from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.losses.accuracy import pixel_accuracy
 from jaxseg.losses.cross_entropy import cross_entropy_loss
 from jaxseg.losses.dice import dice_loss
+from jaxseg.losses.focal import focal_loss
+from jaxseg.losses.hausdorff import hausdorff_distance_loss
+from jaxseg.losses.kl_divergence import kl_divergence_loss
+from jaxseg.losses.lovasz import lovasz_loss
 from jaxseg.losses.samplers import SAMPLERS
+from jaxseg.losses.silog import silog_loss
+from jaxseg.losses.tversky import tversky_loss
 from jaxseg.models.layers.resize import resize
 
 LOSSES: dict[str, Callable[..., Array]] = {
     "CrossEntropyLoss": cross_entropy_loss,
     "DiceLoss": dice_loss,
+    "FocalLoss": focal_loss,
+    "HuasdorffDisstanceLoss": hausdorff_distance_loss,
+    "KLDivLoss": kl_divergence_loss,
+    "LovaszLoss": lovasz_loss,
+    "SiLogLoss": silog_loss,
+    "TverskyLoss": tversky_loss,
 }
 
 # What a loss is logged as, where its config does not say.
 DEFAULT_NAMES = {
     "CrossEntropyLoss": "loss_ce",
     "DiceLoss": "loss_dice",
+    "FocalLoss": "loss_focal",
+    "HuasdorffDisstanceLoss": "loss_huasdorff_disstance",
+    "KLDivLoss": "loss_kld",
+    "LovaszLoss": "loss_lovasz",
+    "SiLogLoss": "loss_silog",
+    "TverskyLoss": "loss_tversky",
 }
 
 # Losses whose `ignore_index` is a field of their own: the head's does not reach them.
 OWN_IGNORE_INDEX = {
     "DiceLoss",
+    "HuasdorffDisstanceLoss",
+    "TverskyLoss",
 }
 
 # Losses that are sums over pixels: the only ones that a sampler can choose pixels of.
 PIXEL_LOSSES = {
     "CrossEntropyLoss",
+    "FocalLoss",
 }
 
 Logs = dict[str, Float[Array, ""]]
