@@ -10,8 +10,9 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import bisenetv1, bisenetv2, cgnet, icnet, resnet
-from jaxseg.models.heads import fcn, gc, psp, uper
+from jaxseg.models.backbones import bisenetv1, bisenetv2, cgnet, ddrnet, icnet, resnet, stdc
+from jaxseg.models.heads import ddr, fcn, gc, pid, psp, uper
+from jaxseg.models.heads import stdc as stdc_head
 from jaxseg.models.necks import ic_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
@@ -19,18 +20,24 @@ BACKBONES: Registry = {
     "BiSeNetV1": bisenetv1.BiSeNetV1,
     "BiSeNetV2": bisenetv2.BiSeNetV2,
     "CGNet": cgnet.CGNet,
+    "DDRNet": ddrnet.DDRNet,
     "ICNet": icnet.ICNet,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
+    "STDCContextPathNet": stdc.STDCContextPathNet,
+    "STDCNet": stdc.STDCNet,
 }
 NECKS: Registry = {
     "ICNeck": ic_neck.ICNeck,
 }
 HEADS: Registry = {
+    "DDRHead": ddr.DDRHead,
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
+    "PIDHead": pid.PIDHead,
     "PSPHead": psp.PSPHead,
+    "STDCHead": stdc_head.STDCHead,
     "UPerHead": uper.UPerHead,
 }
 SEGMENTORS: Registry = {

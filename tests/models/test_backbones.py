@@ -13,6 +13,7 @@ from jaxseg.models.registry import build
 from small_models import random_variables
 
 RESNET = {"depth": 18, "stem_channels": 8, "base_channels": 8}
+STDC = {"stdc_type": "STDCNet1", "channels": (4, 8, 16, 32, 48)}
 
 # Fields that make a backbone small.
 FIELDS = {
@@ -29,6 +30,7 @@ FIELDS = {
         "bga_channels": 8,
     },
     "CGNet": {"num_channels": (8, 12, 16), "num_blocks": (2, 2), "reductions": (2, 2)},
+    "DDRNet": {"channels": 4, "ppm_channels": 6},
     "ICNet": {
         "backbone_cfg": {"type": "ResNetV1c", **RESNET, "strides": (1, 2, 1, 1), "dilations": (1, 1, 2, 4)},
         "layer_channels": (16, 64),
@@ -39,19 +41,29 @@ FIELDS = {
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
     "ResNetV1d": RESNET,
+    "STDCContextPathNet": {
+        "backbone_cfg": {"type": "STDCNet", **STDC},
+        "last_in_channels": (48, 32),
+        "out_channels": 8,
+        "ffm_cfg": {"out_channels": 12},
+    },
+    "STDCNet": {**STDC, "with_final_conv": True},
 }
 # Stride and channels of every output, with these fields.
 OUTPUTS = {
     "BiSeNetV1": ((8, 12), (8, 8), (16, 8)),
     "BiSeNetV2": ((8, 8), (4, 4), (8, 4), (16, 6), (32, 8)),
     "CGNet": ((2, 8 + 3), (4, 12 + 12 + 3), (8, 16 + 16)),
+    "DDRNet": ((8, 8), (8, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
+    "STDCContextPathNet": ((8, 16), (16, 8), (8, 8), (8, 12)),
+    "STDCNet": ((8, 16), (16, 32), (32, 1024)),
 }
 # These pool images to one pixel and normalise that, which is 0 where there is one image; the reference refuses it.
-POOLED = {"BiSeNetV1", "BiSeNetV2", "ICNet"}
+POOLED = {"BiSeNetV1", "BiSeNetV2", "ICNet", "STDCContextPathNet"}
 # Parameters without a gradient, in the reference, too: a shift of all pixels that the next norm takes away.
 WITHOUT = {"BiSeNetV2": {("semantic", "stage4_CEBlock", "gap_1", "bias")}}
 IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float32)
