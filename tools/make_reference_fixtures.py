@@ -65,13 +65,17 @@ def fill(key: str, shape: tuple[int, ...]) -> np.ndarray:
     return rng.normal(0, 0.1, shape)
 
 
+def entries(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict; what it has twice, because a module is shared, by the first name only."""
+    state, seen = module.state_dict(), set()
+    return {key: value for key, value in state.items() if not (value.data_ptr() in seen or seen.add(value.data_ptr()))}
+
+
 def fill_module(module: torch.nn.Module) -> torch.nn.Module:
     """Put `fill` into every floating point entry of the state dict, rounded to float32."""
-    state = module.state_dict()
-    for key, value in state.items():
+    for key, value in entries(module).items():
         if value.is_floating_point():
-            state[key] = torch.from_numpy(fill(key, tuple(value.shape)).astype(np.float32))
-    module.load_state_dict(state)
+            value.copy_(torch.from_numpy(fill(key, tuple(value.shape)).astype(np.float32)))
     return module
 
 
@@ -648,6 +652,7 @@ def _head(kind: str, shapes: list[list[int]], **more: Any) -> tuple[dict[str, An
 
 
 POOLS = {"pool_scales": [1, 2, 3, 6]}
+TWO_MAPS = [[2, 12, 13, 17], [2, 24, 13, 17]]
 HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
     f"{name}{'_align_corners' if align else ''}": _head(kind, shapes, align_corners=align, **more)
     for align in (False, True)
@@ -661,6 +666,12 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
 }
+# Those that resize nothing.
+HEADS["ann"] = _head("ANNHead", TWO_MAPS, project_channels=8, query_scales=[1, 1], key_pool_scales=[1, 2, 5])
+HEADS["apc"] = _head("APCHead", MAP, pool_scales=[1, 3, 5], fusion=False)
+HEADS["cc"] = _head("CCHead", MAP, recurrence=3, concat_input=False)
+HEADS["da"] = _head("DAHead", MAP, pam_channels=4)
+HEADS["dm"] = _head("DMHead", MAP, filter_sizes=[1, 2, 4, 5], fusion=True)
 
 
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
@@ -674,6 +685,8 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     def run(dtype: torch.dtype) -> list[np.ndarray]:
         values = [value.to(dtype) for value in inputs]
         outputs = module.to(dtype)(values if is_head else values[0])
+        if is_head and isinstance(outputs, tuple):  # the first is the result
+            outputs = outputs[0]
         return [output.numpy() for output in ([outputs] if is_head else outputs)]
 
     with torch.no_grad():
@@ -691,7 +704,7 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
                 "torch_f32_err": error,
             }
         )
-    keys = [[key, list(value.shape)] for key, value in module.state_dict().items()]
+    keys = [[key, list(value.shape)] for key, value in entries(module).items()]
     case = {"name": name, "input_seed": seed, "input_shapes": shapes, "outputs": outputs, "keys": keys}
     return case, arrays
 
@@ -716,6 +729,11 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "r18_no_zero_init": _resnet(18, zero_init_residual=False),
     "r50_v1c": _resnet(50, "ResNetV1c"),
     "cgnet": BACKBONES["cgnet"][0],
+    "ann": HEADS["ann"][0],
+    "apc": HEADS["apc"][0],
+    "cc": HEADS["cc"][0],
+    "da": HEADS["da"][0],
+    "dm": HEADS["dm"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],
@@ -734,7 +752,7 @@ def initialisation(folder: Path, names: Sequence[str] = (), seeds: int = 5) -> N
             torch.manual_seed(seed)
             module = build(config)
             module.init_weights()
-            for key, value in module.state_dict().items():
+            for key, value in entries(module).items():
                 if value.is_floating_point():
                     pooled.setdefault(key, []).append(value.numpy().astype(np.float64))
         params = {}

@@ -128,6 +128,18 @@ def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Arra
     return logs
 
 
+def losses_of_each(head: Any, outputs: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
+    """Of a head that returns several maps of logits: its losses for each of them, by the map's name."""
+    return {
+        f"{name}.{key}": value
+        for name, logits in outputs.items()
+        for key, value in head_losses(head, logits, labels).items()
+    }
+
+
+HEAD_LOSSES["DAHead"] = losses_of_each
+
+
 def loss_configs(head: Any) -> Sequence[Mapping]:
     """The configs of a head's losses, checked.
 

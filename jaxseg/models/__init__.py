@@ -14,6 +14,8 @@ from jaxseg.models.backbones import bisenetv1, bisenetv2, cgnet, ddrnet, icnet, 
 from jaxseg.models.heads import ddr, fcn, gc, pid, psp, uper
 from jaxseg.models.heads import stdc as stdc_head
 from jaxseg.models.necks import ic_neck
+from jaxseg.models.backbones import cgnet, resnet
+from jaxseg.models.heads import ann, apc, cc, da, dm, fcn, gc, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -33,6 +35,11 @@ NECKS: Registry = {
 }
 HEADS: Registry = {
     "DDRHead": ddr.DDRHead,
+    "ANNHead": ann.ANNHead,
+    "APCHead": apc.APCHead,
+    "CCHead": cc.CCHead,
+    "DAHead": da.DAHead,
+    "DMHead": dm.DMHead,
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
     "PIDHead": pid.PIDHead,

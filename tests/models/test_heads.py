@@ -17,6 +17,8 @@ from small_models import CLASSES, head_config, model_config, random_batch, rando
 
 # Where a head needs other fields than one map of 32 channels.
 FIELDS = {
+    "ANNHead": {"in_channels": (16, 32), "in_index": (2, 3), "project_channels": 4},
+    "DAHead": {"pam_channels": 4},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 

@@ -119,12 +119,12 @@ class DecodeHead(nn.Module):
             **conv,
         )
 
-    def classify(self, x: Float[Array, "b h w channels"], train: bool) -> Float[Array, "b h w out_channels"]:
-        """Drops whole channels while training, then classifies every pixel.
-
-        Without a "dropout" key nothing is dropped.
-        """
+    def drop(self, x: Float[Array, "b h w c"], train: bool, name: str = "dropout") -> Float[Array, "b h w c"]:
+        """Drops whole channels while training; without a "dropout" key nothing is dropped."""
         drop = train and self.has_rng("dropout")
-        x = nn.Dropout(self.dropout_ratio, broadcast_dims=(1, 2), name="dropout")(x, deterministic=not drop)
-        logits = Conv(self.logit_channels, 1, kernel_init=normal(0.01), name="conv_seg")(x)
+        return nn.Dropout(self.dropout_ratio, broadcast_dims=(1, 2), name=name)(x, deterministic=not drop)
+
+    def classify(self, x: Float[Array, "b h w channels"], train: bool) -> Float[Array, "b h w out_channels"]:
+        """Drops whole channels while training, then classifies every pixel."""
+        logits = Conv(self.logit_channels, 1, kernel_init=normal(0.01), name="conv_seg")(self.drop(x, train))
         return logits.astype(at_least_float32(x.dtype))

@@ -1,7 +1,9 @@
 """Two-dimensional convolution, with the forms that are quick on a CPU."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxseg.models.layers.initializers import kaiming_normal
+from jaxseg.models.layers.initializers import default_bias, default_kernel, kaiming_normal
 from jaxseg.models.layers.platform import on_cpu
 
 Pair = tuple[int, int]
@@ -101,6 +103,12 @@ class ConvTranspose(nn.Module):
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
         return y
+
+
+def bare_conv(in_channels: int, features: int, kernel_size: int | Sequence[int] = 1, **fields: Any) -> Conv:
+    """A `Conv` that starts as a bare convolution of PyTorch does: what the reference has outside ConvModules."""
+    fan_in = math.prod(pair(kernel_size)) * in_channels // fields.get("groups", 1)
+    return Conv(features, kernel_size, kernel_init=default_kernel(), bias_init=default_bias(fan_in), **fields)
 
 
 def conv2d(
