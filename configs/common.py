@@ -98,9 +98,12 @@ def sgd(lr: float = 0.01, weight_decay: float = 0.0005) -> dict[str, Any]:
     return {"type": "SGD", "lr": lr, "momentum": 0.9, "weight_decay": weight_decay}
 
 
-def poly(eta_min: float = 1e-4, power: float = 0.9, warmup_steps: int = 0) -> tuple[dict[str, Any], ...]:
-    """Polynomial decay over the run, after a linear warm-up from 1e-6 if there is one."""
-    warmup = ({"type": "LinearLR", "start_factor": 1e-6, "begin": 0, "end": warmup_steps},) if warmup_steps else ()
+def poly(
+    eta_min: float = 1e-4, power: float = 0.9, warmup_steps: int = 0, start_factor: float = 1e-6
+) -> tuple[dict[str, Any], ...]:
+    """Polynomial decay over the run, after a linear warm-up from `start_factor` if there is one."""
+    first = {"type": "LinearLR", "start_factor": start_factor, "begin": 0, "end": warmup_steps}
+    warmup = (first,) if warmup_steps else ()
     return (*warmup, {"type": "PolyLR", "eta_min": eta_min, "power": power, "begin": warmup_steps})
 
 
@@ -351,6 +354,8 @@ def mixed_precision(config: ConfigDict) -> None:
 
 Change = Callable[[ConfigDict], None]
 WORDS: dict[str, Change] = {"amp": mixed_precision}
+# Words of recipes that start from weights for ImageNet, which changes nothing: those are given by path, as `init_from`.
+PRETRAINED: dict[str, Change] = dict.fromkeys(("in1k", "pre"), lambda config: None)
 
 
 def heads(config: ConfigDict) -> list[dict[str, Any]]:

@@ -14,12 +14,15 @@ from jaxtyping import Array, Float, Integer
 
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.losses.accuracy import pixel_accuracy
+from jaxseg.losses.boundary import boundary_loss
+from jaxseg.losses.branches import ddr_losses, pid_losses, stdc_losses
 from jaxseg.losses.cross_entropy import cross_entropy_loss
 from jaxseg.losses.dice import dice_loss
 from jaxseg.losses.focal import focal_loss
 from jaxseg.losses.hausdorff import hausdorff_distance_loss
 from jaxseg.losses.kl_divergence import kl_divergence_loss
 from jaxseg.losses.lovasz import lovasz_loss
+from jaxseg.losses.ohem_cross_entropy import ohem_cross_entropy
 from jaxseg.losses.presence import present_classes
 from jaxseg.losses.samplers import SAMPLERS
 from jaxseg.losses.silog import silog_loss
@@ -28,24 +31,28 @@ from jaxseg.models.layers.points import nearest_points
 from jaxseg.models.layers.resize import resize
 
 LOSSES: dict[str, Callable[..., Array]] = {
+    "BoundaryLoss": boundary_loss,
     "CrossEntropyLoss": cross_entropy_loss,
     "DiceLoss": dice_loss,
     "FocalLoss": focal_loss,
     "HuasdorffDisstanceLoss": hausdorff_distance_loss,
     "KLDivLoss": kl_divergence_loss,
     "LovaszLoss": lovasz_loss,
+    "OhemCrossEntropy": ohem_cross_entropy,
     "SiLogLoss": silog_loss,
     "TverskyLoss": tversky_loss,
 }
 
 # What a loss is logged as, where its config does not say.
 DEFAULT_NAMES = {
+    "BoundaryLoss": "loss_boundary",
     "CrossEntropyLoss": "loss_ce",
     "DiceLoss": "loss_dice",
     "FocalLoss": "loss_focal",
     "HuasdorffDisstanceLoss": "loss_huasdorff_disstance",
     "KLDivLoss": "loss_kld",
     "LovaszLoss": "loss_lovasz",
+    "OhemCrossEntropy": "loss_ohem",
     "SiLogLoss": "loss_silog",
     "TverskyLoss": "loss_tversky",
 }
@@ -66,7 +73,11 @@ PIXEL_LOSSES = {
 Logs = dict[str, Float[Array, ""]]
 # A head's type -> its losses, where they are not those of one map of logits:
 # `losses(head, output, labels, extras) -> Logs`, of what the head returns while training.
-HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] = {}
+HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] = {
+    "DDRHead": ddr_losses,
+    "PIDHead": pid_losses,
+    "STDCHead": stdc_losses,
+}
 
 
 def model_losses(

@@ -10,13 +10,14 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, erfnet, hrnet, resnet, unet
+from jaxseg.models.backbones import bisenetv1, bisenetv2, cgnet, ddrnet, erfnet, hrnet, icnet, resnet, stdc, unet
 from jaxseg.models.heads import (
     ann,
     apc,
     aspp,
     cc,
     da,
+    ddr,
     dm,
     dnl,
     ema,
@@ -27,28 +28,37 @@ from jaxseg.models.heads import (
     isa,
     nl,
     ocr,
+    pid,
     point,
     psa,
     psp,
     sep_aspp,
     uper,
 )
-from jaxseg.models.necks import feature2pyramid, jpu, mla, multilevel
+from jaxseg.models.heads import stdc as stdc_head
+from jaxseg.models.necks import feature2pyramid, ic_neck, jpu, mla, multilevel
 from jaxseg.models.necks import fpn as fpn_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
+    "BiSeNetV1": bisenetv1.BiSeNetV1,
+    "BiSeNetV2": bisenetv2.BiSeNetV2,
     "CGNet": cgnet.CGNet,
+    "DDRNet": ddrnet.DDRNet,
     "ERFNet": erfnet.ERFNet,
     "HRNet": hrnet.HRNet,
+    "ICNet": icnet.ICNet,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
+    "STDCContextPathNet": stdc.STDCContextPathNet,
+    "STDCNet": stdc.STDCNet,
     "UNet": unet.UNet,
 }
 NECKS: Registry = {
     "Feature2Pyramid": feature2pyramid.Feature2Pyramid,
     "FPN": fpn_neck.FPN,
+    "ICNeck": ic_neck.ICNeck,
     "JPU": jpu.JPU,
     "MLANeck": mla.MLANeck,
     "MultiLevelNeck": multilevel.MultiLevelNeck,
@@ -59,6 +69,7 @@ HEADS: Registry = {
     "ASPPHead": aspp.ASPPHead,
     "CCHead": cc.CCHead,
     "DAHead": da.DAHead,
+    "DDRHead": ddr.DDRHead,
     "DepthwiseSeparableASPPHead": sep_aspp.DepthwiseSeparableASPPHead,
     "DMHead": dm.DMHead,
     "DNLHead": dnl.DNLHead,
@@ -70,9 +81,11 @@ HEADS: Registry = {
     "ISAHead": isa.ISAHead,
     "NLHead": nl.NLHead,
     "OCRHead": ocr.OCRHead,
+    "PIDHead": pid.PIDHead,
     "PointHead": point.PointHead,
     "PSAHead": psa.PSAHead,
     "PSPHead": psp.PSPHead,
+    "STDCHead": stdc_head.STDCHead,
     "UPerHead": uper.UPerHead,
 }
 SEGMENTORS: Registry = {

@@ -125,7 +125,9 @@ def conv2d(
     if on_cpu():
         if kernel.shape[:2] == (1, 1) and groups == 1 and padding == (0, 0):
             return pointwise_conv(x, kernel, stride)
-        if kernel.shape[2] == 1 and groups == kernel.shape[3] == x.shape[3]:
+        if kernel.shape[2] == 1 and groups == x.shape[3]:
+            # Several outputs of each channel (BiSeNetV2): as many copies of it.
+            x = jnp.repeat(x, kernel.shape[3] // groups, axis=3) if kernel.shape[3] != groups else x
             return depthwise_conv(x, kernel, stride, padding, dilation)
         covers = kernel.shape[0] >= stride[0] and kernel.shape[1] >= stride[1]
         if stride != (1, 1) and groups == 1 and dilation == (1, 1) and covers:

@@ -68,6 +68,7 @@ class DepthwiseSeparableConvModule(nn.Module):
         features, kernel_size, stride, padding, dilation: As in `Conv`; all but the first are the depthwise one's.
         norm_cfg, act_cfg: Of both.
         dw_act_cfg: Activation of the depthwise one, where it is another; {} for none.
+        pw_norm_cfg: Norm of the pointwise one, where it is another; {} for none.
     """
 
     features: int
@@ -78,6 +79,7 @@ class DepthwiseSeparableConvModule(nn.Module):
     norm_cfg: Mapping | None = None
     act_cfg: Mapping | None = None
     dw_act_cfg: Mapping | None = None
+    pw_norm_cfg: Mapping | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h2 w2 features"]:
@@ -95,5 +97,6 @@ class DepthwiseSeparableConvModule(nn.Module):
             act_cfg=act_cfg,
             name="depthwise_conv",
         )(x, train)
-        pointwise = ConvModule(self.features, 1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg, name="pointwise_conv")
+        norm_cfg = self.norm_cfg if self.pw_norm_cfg is None else (self.pw_norm_cfg or None)
+        pointwise = ConvModule(self.features, 1, norm_cfg=norm_cfg, act_cfg=self.act_cfg, name="pointwise_conv")
         return pointwise(x, train)
