@@ -29,7 +29,7 @@ def dice(config: ConfigDict) -> None:
 
 def unused_window(config: ConfigDict) -> None:
     """States a window, as the reference does, although whole images are predicted."""
-    config.model.test_cfg.update({"crop_size": 256, "stride": 170})
+    config.model.test_cfg.update({"crop_size": (256, 256), "stride": (170, 170)})
 
 
 NAMES = """
