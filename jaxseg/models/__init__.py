@@ -10,12 +10,10 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import bisenetv1, bisenetv2, cgnet, ddrnet, icnet, resnet, stdc
-from jaxseg.models.heads import ddr, fcn, gc, pid, psp, uper
+from jaxseg.models.backbones import bisenetv1, bisenetv2, cgnet, ddrnet, icnet, pidnet, resnet, stdc
+from jaxseg.models.heads import ann, apc, cc, da, ddr, dm, fcn, gc, pid, psp, uper
 from jaxseg.models.heads import stdc as stdc_head
 from jaxseg.models.necks import ic_neck
-from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import ann, apc, cc, da, dm, fcn, gc, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
@@ -24,6 +22,7 @@ BACKBONES: Registry = {
     "CGNet": cgnet.CGNet,
     "DDRNet": ddrnet.DDRNet,
     "ICNet": icnet.ICNet,
+    "PIDNet": pidnet.PIDNet,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,

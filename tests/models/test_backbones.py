@@ -38,6 +38,7 @@ FIELDS = {
         "psp_out_channels": 6,
         "out_channels": (8, 10, 12),
     },
+    "PIDNet": {"channels": 4, "ppm_channels": 6},
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
     "ResNetV1d": RESNET,
@@ -56,6 +57,7 @@ OUTPUTS = {
     "CGNet": ((2, 8 + 3), (4, 12 + 12 + 3), (8, 16 + 16)),
     "DDRNet": ((8, 8), (8, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
+    "PIDNet": ((8, 8), (8, 16), (8, 8)),
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
