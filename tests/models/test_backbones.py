@@ -65,7 +65,7 @@ OUTPUTS = {
     "STDCNet": ((8, 16), (16, 32), (32, 1024)),
 }
 # These pool images to one pixel and normalise that, which is 0 where there is one image; the reference refuses it.
-POOLED = {"BiSeNetV1", "BiSeNetV2", "ICNet", "STDCContextPathNet"}
+POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "ICNet", "PIDNet", "STDCContextPathNet"}
 # Parameters without a gradient, in the reference, too: a shift of all pixels that the next norm takes away.
 WITHOUT = {"BiSeNetV2": {("semantic", "stage4_CEBlock", "gap_1", "bias")}}
 IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float32)

@@ -1,7 +1,9 @@
 """What every decode head promises. A new entry of HEADS joins by itself if it takes one map, or with its fields."""
 
 import functools
+from collections.abc import Sequence
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,19 +15,46 @@ from jaxseg.engine.step import compute_losses
 from jaxseg.errors import ConfigError
 from jaxseg.inference import encode_decode
 from jaxseg.models import HEADS, build_model
+from jaxseg.models.layers.conv_module import ConvModule
 from small_models import CLASSES, head_config, model_config, random_batch, random_variables
 
 # Where a head needs other fields than one map of 32 channels.
+OHEM = {"type": "OhemCrossEntropy", "min_kept": 100}
 FIELDS = {
     "ANNHead": {"in_channels": (16, 32), "in_index": (2, 3), "project_channels": 4},
     "DAHead": {"pam_channels": 4},
+    "DDRHead": {"loss_decode": (OHEM, OHEM)},
+    "PIDHead": {"loss_decode": ({"type": "CrossEntropyLoss"}, OHEM, {"type": "BoundaryLoss"}, OHEM)},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
+}
+
+
+class Branches(nn.Module):
+    """A backbone of maps of stride 8."""
+
+    channels: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return tuple(
+            ConvModule(channels, 3, 2, 1, norm_cfg={"type": "BN"}, act_cfg={"type": "ReLU"}, name=f"branch{i}")(
+                x[:, ::4, ::4], train
+            )
+            for i, channels in enumerate(self.channels)
+        )
+
+
+# Backbones of heads that need other maps than those of `Pyramid`.
+BACKBONES = {
+    "DDRHead": {"type": Branches, "channels": (16, 32)},
+    "PIDHead": {"type": Branches, "channels": (16, 32, 16)},
 }
 
 
 @functools.cache
 def setup(name, dtype=None):
-    model = build_model(model_config(head_config(name, **FIELDS.get(name, {})), dtype=dtype))
+    backbone = {"backbone": BACKBONES[name]} if name in BACKBONES else {}
+    model = build_model(model_config(head_config(name, **FIELDS.get(name, {})), dtype=dtype, **backbone))
     return model, random_variables(model, np.zeros((1, 64, 64, 3), np.float32))
 
 
