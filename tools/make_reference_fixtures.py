@@ -343,6 +343,15 @@ LOSS_CASES: dict[str, tuple[str | Callable[..., torch.Tensor], list[tuple[dict[s
             ),
         ],
     ),
+    "ohem_cross_entropy": (
+        lambda logits, label, **fields: MODELS.build({"type": "OhemCrossEntropy", **fields})(logits, label),
+        [
+            *(({"thres": 0.7, "min_kept": 2}, "logits", label) for label in LABELS[:3]),
+            ({"thres": 0.01, "min_kept": 20}, "logits", "label_ignored"),
+            ({"thres": 0.3, "min_kept": 0}, "logits", "label_ignored"),
+            ({"min_kept": 100000, "class_weight": WEIGHTS, "loss_weight": 0.4}, "logits", "label_ignored"),
+        ],
+    ),
     "silog": (
         _of_one_target("SiLogLoss"),
         [

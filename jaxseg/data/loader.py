@@ -35,13 +35,13 @@ def _file(record: Record) -> str:
 
 
 def stack_records(records: Sequence[Record]) -> Batch:
-    """Stacks the images, and the labels if there are any, of records of one size.
+    """Stacks the images, and the labels and edges if there are any, of records of one size.
 
     Raises:
         DataError: they differ in size; names two of them.
     """
     batch = {}
-    for key in ("image", "label"):
+    for key in ("image", "label", "edge"):
         arrays = [record.get(key) for record in records]
         if arrays[0] is None:
             continue

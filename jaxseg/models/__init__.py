@@ -10,7 +10,19 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import bisenetv1, bisenetv2, cgnet, ddrnet, erfnet, hrnet, icnet, resnet, stdc, unet
+from jaxseg.models.backbones import (
+    bisenetv1,
+    bisenetv2,
+    cgnet,
+    ddrnet,
+    erfnet,
+    hrnet,
+    icnet,
+    pidnet,
+    resnet,
+    stdc,
+    unet,
+)
 from jaxseg.models.heads import (
     ann,
     apc,
@@ -48,6 +60,7 @@ BACKBONES: Registry = {
     "ERFNet": erfnet.ERFNet,
     "HRNet": hrnet.HRNet,
     "ICNet": icnet.ICNet,
+    "PIDNet": pidnet.PIDNet,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,

@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 from jaxseg.errors import CheckpointError
 from jaxseg.mmseg.convert import convert, reference_names, to_ours, to_state_dict
 from jaxseg.models import build_model
-from jaxseg.models.names import dotted_name, reference_name, second_names, variable_shapes
+from jaxseg.models.names import dotted_name, reference_constants, reference_name, second_names, variable_shapes
 from reference import GOLDEN, fill, load_npz, state_dict, structure
 from small_models import model_config
 
@@ -16,11 +16,11 @@ NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
 
 
 def keys_of(name):
-    """Names and shapes; of modules that the reference shares, by the first of their names."""
+    """Names and shapes of variables; of modules that the reference shares, by the first of their names."""
     meta, _ = load_npz(GOLDEN / f"{name}.npz")
     model = build_model(structure(name))
-    seconds = second_names(model, variable_shapes(model)).values()
-    return [key for key in meta["keys"] if not key[0].endswith("num_batches_tracked") and key[0] not in seconds]
+    left_out = {*second_names(model, variable_shapes(model)).values(), *reference_constants(model)}
+    return [key for key in meta["keys"] if not key[0].endswith("num_batches_tracked") and key[0] not in left_out]
 
 
 @pytest.fixture(scope="module")

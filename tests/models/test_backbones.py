@@ -56,6 +56,7 @@ FIELDS = {
         "psp_out_channels": 6,
         "out_channels": (8, 10, 12),
     },
+    "PIDNet": {"channels": 4, "ppm_channels": 6},
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
     "ResNetV1d": RESNET,
@@ -77,6 +78,7 @@ OUTPUTS = {
     "ERFNet": ((2, 8),),
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
+    "PIDNet": ((8, 8), (8, 16), (8, 8)),
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
@@ -87,7 +89,7 @@ OUTPUTS = {
 # Of the images, where maps that grow again are larger than this for others.
 SIZES = {"ERFNet": (96, 136)}
 # These pool images to one pixel and normalise that, which is 0 where there is one image; the reference refuses it.
-POOLED = {"BiSeNetV1", "BiSeNetV2", "ICNet", "STDCContextPathNet"}
+POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "ICNet", "PIDNet", "STDCContextPathNet"}
 # Parameters without a gradient, in the reference, too: a shift of all pixels that the next norm takes away.
 WITHOUT = {"BiSeNetV2": {("semantic", "stage4_CEBlock", "gap_1", "bias")}}
 IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float32)

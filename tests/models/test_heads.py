@@ -1,7 +1,9 @@
 """What every decode head promises. A new entry of HEADS joins by itself if it takes one map, or with its fields."""
 
 import functools
+from collections.abc import Sequence
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,29 +15,56 @@ from jaxseg.engine.step import compute_losses
 from jaxseg.errors import ConfigError
 from jaxseg.inference import encode_decode
 from jaxseg.models import HEADS, build_model
+from jaxseg.models.layers.conv_module import ConvModule
 from small_models import CLASSES, head_config, model_config, random_batch, random_variables
 
 # Where a head needs other fields than one map of 32 channels.
+OHEM = {"type": "OhemCrossEntropy", "min_kept": 100}
 FIELDS = {
     "ANNHead": {"in_channels": (16, 32), "in_index": (2, 3), "project_channels": 4},
     "DAHead": {"pam_channels": 4},
+    "DDRHead": {"loss_decode": (OHEM, OHEM)},
     "DepthwiseSeparableASPPHead": {"c1_in_channels": 4, "c1_channels": 3},
     "EMAHead": {"ema_channels": 12, "num_bases": 4},
     "EncHead": {"in_channels": (8, 16, 32), "in_index": (1, 2, 3), "add_lateral": True, "num_codes": 4},
     "FPNHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
     "ISAHead": {"isa_channels": 8, "down_factor": (2, 3)},
     "OCRHead": {"ocr_channels": 4},
-    "PSAHead": {"mask_size": (5, 4)},
+    "PIDHead": {"loss_decode": ({"type": "CrossEntropyLoss"}, OHEM, {"type": "BoundaryLoss"}, OHEM)},
     "PointHead": {"in_channels": (4,), "in_index": (0,), "norm_cfg": None},
+    "PSAHead": {"mask_size": (5, 4)},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 # Heads that refine the logits of the head before them.
 REFINING = ("OCRHead", "PointHead")
 
 
+class Branches(nn.Module):
+    """A backbone of maps of stride 8."""
+
+    channels: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return tuple(
+            ConvModule(channels, 3, 2, 1, norm_cfg={"type": "BN"}, act_cfg={"type": "ReLU"}, name=f"branch{i}")(
+                x[:, ::4, ::4], train
+            )
+            for i, channels in enumerate(self.channels)
+        )
+
+
+# Backbones of heads that need other maps than those of `Pyramid`.
+BACKBONES = {
+    "DDRHead": {"type": Branches, "channels": (16, 32)},
+    "PIDHead": {"type": Branches, "channels": (16, 32, 16)},
+}
+
+
 @functools.cache
 def setup(name, dtype=None):
-    config = model_config(head_config(name, **FIELDS.get(name, {})), dtype=dtype)
+    backbone = {"backbone": BACKBONES[name]} if name in BACKBONES else {}
+    config = model_config(head_config(name, **FIELDS.get(name, {})), dtype=dtype, **backbone)
     if name in REFINING:
         heads = (head_config("FCNHead", num_convs=1), config["decode_head"])
         config |= {"type": "CascadeEncoderDecoder", "num_stages": 2, "decode_head": heads}

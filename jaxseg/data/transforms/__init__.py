@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxseg.data.transforms.base import Pipeline, RandomTransform, Record, Size, Transform, build_transform
 from jaxseg.data.transforms.color import PhotoMetricDistortion
+from jaxseg.data.transforms.edges import GenerateEdge
 from jaxseg.data.transforms.geometric import Pad, RandomCrop, RandomFlip
 from jaxseg.data.transforms.loading import LoadAnnotations, LoadImage
 from jaxseg.data.transforms.resize import RandomResize, RandomResizeCrop, Resize
@@ -30,6 +31,7 @@ TRANSFORMS: dict[str, type] = {
     "RandomCrop": RandomCrop,
     "RandomFlip": RandomFlip,
     "PhotoMetricDistortion": PhotoMetricDistortion,
+    "GenerateEdge": GenerateEdge,
     "Pad": Pad,
 }
 

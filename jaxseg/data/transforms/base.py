@@ -9,7 +9,9 @@ import numpy as np
 from jaxseg.errors import ConfigError, did_you_mean
 
 Record = dict[str, Any]
-"""`{"image": uint8 [H W C] RGB, "label": uint8|int32 [H W], "meta": {...}}`; only meta before loading."""
+"""`{"image": uint8 [H W C] RGB, "label": uint8|int32 [H W], "meta": {...}}`; only meta before loading.
+
+There is an "edge", uint8 [H W], after GenerateEdge."""
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
@@ -54,10 +56,11 @@ class RandomTransform(Transform):
 
 
 def map_arrays(record: Record, image: Callable, label: Callable) -> Record:
-    """Applies one function to the image and another to the label, where the record has one."""
+    """Applies one function to the image and another to the label and the edges, where the record has them."""
     out = {**record, "image": image(record["image"])}
-    if record.get("label") is not None:
-        out["label"] = label(record["label"])
+    for name in ("label", "edge"):
+        if record.get(name) is not None:
+            out[name] = label(record[name])
     return out
 
 
