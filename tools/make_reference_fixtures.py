@@ -498,6 +498,7 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "cgnet_odd": ({"type": "CGNet", "num_blocks": [2, 3], "norm_cfg": {**BN, "eps": 1e-3}}, ODD),
     "hrnet_odd": (_hrnet(), ODD),
     "hrnet_finest_only": (_hrnet(multiscale_output=False), EVEN),
+    "mobilenet_v2_odd": ({"type": "MobileNetV2", "norm_cfg": BN, "widen_factor": 0.5}, ODD),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
@@ -583,6 +584,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "r50_v1c": _resnet(50, "ResNetV1c"),
     "cgnet": BACKBONES["cgnet"][0],
     "hrnet": BACKBONES["hrnet_odd"][0],
+    "mobilenet_v2": BACKBONES["mobilenet_v2_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],

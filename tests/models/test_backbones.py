@@ -28,6 +28,7 @@ HRNET = {
 FIELDS = {
     "CGNet": {"num_channels": (8, 12, 16), "num_blocks": (2, 2), "reductions": (2, 2)},
     "HRNet": {"extra": HRNET},
+    "MobileNetV2": {"widen_factor": 0.25},
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
     "ResNetV1d": RESNET,
@@ -36,6 +37,7 @@ FIELDS = {
 OUTPUTS = {
     "CGNet": ((2, 8 + 3), (4, 12 + 12 + 3), (8, 16 + 16)),
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
+    "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
@@ -189,3 +191,16 @@ def test_hrnet_fields_that_do_not_fit(stage, fields, message):
     extra = {**HRNET, stage: {**HRNET.get(stage, {}), **fields}}
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(backbone_of("HRNet", extra=extra).init, jax.random.key(0), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("MobileNetV2", {"strides": (1, 2)}, r"strides=\(1, 2\) needs 7 entries"),
+        ("MobileNetV2", {"strides": (1, 2, 2, 3, 1, 1, 1)}, "strides=.*: each is 1 or 2"),
+        ("MobileNetV2", {"out_indices": (1, 7)}, r"out_indices=\(1, 7\): there are stages 0 to 6"),
+    ],
+)
+def test_mobilenet_fields_that_do_not_fit(name, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(backbone_of(name, **fields).init, jax.random.key(0), IMAGES)
