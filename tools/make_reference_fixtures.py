@@ -499,10 +499,20 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "hrnet_odd": (_hrnet(), ODD),
     "hrnet_finest_only": (_hrnet(multiscale_output=False), EVEN),
     "mobilenet_v2_odd": ({"type": "MobileNetV2", "norm_cfg": BN, "widen_factor": 0.5}, ODD),
+    "mobilenet_v3_large_odd": (
+        {"type": "MobileNetV3", "norm_cfg": BN, "arch": "large", "out_indices": [1, 3, 16]},
+        ODD,
+    ),
+    "mobilenet_v3_large": (
+        {"type": "MobileNetV3", "norm_cfg": BN, "arch": "large", "out_indices": [0, 7, 13], "reduction_factor": 2},
+        EVEN,
+    ),
+    "mobilenet_v3_small_odd": ({"type": "MobileNetV3", "norm_cfg": BN, "reduction_factor": 2}, ODD),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
 MAP = [[2, 24, 13, 17]]
+WINDOWED = [[1, 4, 130, 161], [1, 6, 100, 121], [1, 8, 67, 71]]
 
 
 def _head(kind: str, shapes: list[list[int]], **more: Any) -> tuple[dict[str, Any], list[list[int]]]:
@@ -526,6 +536,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("psp", "PSPHead", MAP, POOLS),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
+        ("lraspp", "LRASPPHead", WINDOWED, {"input_transform": "multiple_select"}),
     )
 }
 
@@ -585,6 +596,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "cgnet": BACKBONES["cgnet"][0],
     "hrnet": BACKBONES["hrnet_odd"][0],
     "mobilenet_v2": BACKBONES["mobilenet_v2_odd"][0],
+    "mobilenet_v3": BACKBONES["mobilenet_v3_small_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],

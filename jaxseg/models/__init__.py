@@ -10,14 +10,15 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, hrnet, mobilenet_v2, resnet
-from jaxseg.models.heads import fcn, gc, ocr, psp, uper
+from jaxseg.models.backbones import cgnet, hrnet, mobilenet_v2, mobilenet_v3, resnet
+from jaxseg.models.heads import fcn, gc, lraspp, ocr, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
     "CGNet": cgnet.CGNet,
     "HRNet": hrnet.HRNet,
     "MobileNetV2": mobilenet_v2.MobileNetV2,
+    "MobileNetV3": mobilenet_v3.MobileNetV3,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
@@ -26,6 +27,7 @@ NECKS: Registry = {}
 HEADS: Registry = {
     "FCNHead": fcn.FCNHead,
     "GCHead": gc.GCHead,
+    "LRASPPHead": lraspp.LRASPPHead,
     "OCRHead": ocr.OCRHead,
     "PSPHead": psp.PSPHead,
     "UPerHead": uper.UPerHead,

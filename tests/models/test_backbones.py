@@ -29,6 +29,7 @@ FIELDS = {
     "CGNet": {"num_channels": (8, 12, 16), "num_blocks": (2, 2), "reductions": (2, 2)},
     "HRNet": {"extra": HRNET},
     "MobileNetV2": {"widen_factor": 0.25},
+    "MobileNetV3": {"reduction_factor": 4},
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
     "ResNetV1d": RESNET,
@@ -38,6 +39,7 @@ OUTPUTS = {
     "CGNet": ((2, 8 + 3), (4, 12 + 12 + 3), (8, 16 + 16)),
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
+    "MobileNetV3": ((2, 16), (4, 16), (8, 576)),
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
@@ -199,6 +201,9 @@ def test_hrnet_fields_that_do_not_fit(stage, fields, message):
         ("MobileNetV2", {"strides": (1, 2)}, r"strides=\(1, 2\) needs 7 entries"),
         ("MobileNetV2", {"strides": (1, 2, 2, 3, 1, 1, 1)}, "strides=.*: each is 1 or 2"),
         ("MobileNetV2", {"out_indices": (1, 7)}, r"out_indices=\(1, 7\): there are stages 0 to 6"),
+        ("MobileNetV3", {"arch": "medium"}, "arch='medium' is not one of small, large"),
+        ("MobileNetV3", {"out_indices": (0, 13)}, r"out_indices=\(0, 13\): there are layers 0 to 12"),
+        ("MobileNetV3", {"frozen_stages": 13}, "frozen_stages=13 is not between -1 and 12"),
     ],
 )
 def test_mobilenet_fields_that_do_not_fit(name, fields, message):
