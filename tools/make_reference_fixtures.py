@@ -508,6 +508,8 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
         EVEN,
     ),
     "mobilenet_v3_small_odd": ({"type": "MobileNetV3", "norm_cfg": BN, "reduction_factor": 2}, ODD),
+    "resnext_odd": (_resnet(50, "ResNeXt", groups=2, base_width=32), ODD),
+    "resnext_d8_caffe": (_resnet(50, "ResNeXt", groups=4, base_width=8, style="caffe", **D8), EVEN),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
@@ -597,6 +599,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "hrnet": BACKBONES["hrnet_odd"][0],
     "mobilenet_v2": BACKBONES["mobilenet_v2_odd"][0],
     "mobilenet_v3": BACKBONES["mobilenet_v3_small_odd"][0],
+    "resnext": BACKBONES["resnext_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],
