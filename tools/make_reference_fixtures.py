@@ -452,6 +452,10 @@ D8 = {"dilations": [1, 1, 2, 4], "strides": [1, 2, 1, 1]}
 EVEN, ODD = [1, 3, 64, 96], [1, 3, 61, 93]
 
 
+def _resnest(**more: Any) -> dict[str, Any]:
+    return _resnet(50, "ResNeSt", **more)
+
+
 def _hrnet(**more: Any) -> dict[str, Any]:
     extra = {
         f"stage{i}": {
@@ -508,6 +512,9 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
         EVEN,
     ),
     "mobilenet_v3_small_odd": ({"type": "MobileNetV3", "norm_cfg": BN, "reduction_factor": 2}, ODD),
+    "resnest_odd": (_resnest(), ODD),
+    "resnest_groups": (_resnest(groups=2, base_width=32, reduction_factor=2, **D8), EVEN),
+    "resnest_one_result": (_resnest(radix=1, avg_down_stride=False), EVEN),
     "resnext_odd": (_resnet(50, "ResNeXt", groups=2, base_width=32), ODD),
     "resnext_d8_caffe": (_resnet(50, "ResNeXt", groups=4, base_width=8, style="caffe", **D8), EVEN),
 }
@@ -599,6 +606,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "hrnet": BACKBONES["hrnet_odd"][0],
     "mobilenet_v2": BACKBONES["mobilenet_v2_odd"][0],
     "mobilenet_v3": BACKBONES["mobilenet_v3_small_odd"][0],
+    "resnest": _resnest(groups=2, base_width=32),
     "resnext": BACKBONES["resnext_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],

@@ -10,7 +10,7 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, hrnet, mobilenet_v2, mobilenet_v3, resnet, resnext
+from jaxseg.models.backbones import cgnet, hrnet, mobilenet_v2, mobilenet_v3, resnest, resnet, resnext
 from jaxseg.models.heads import fcn, gc, lraspp, ocr, psp, uper
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
@@ -19,6 +19,7 @@ BACKBONES: Registry = {
     "HRNet": hrnet.HRNet,
     "MobileNetV2": mobilenet_v2.MobileNetV2,
     "MobileNetV3": mobilenet_v3.MobileNetV3,
+    "ResNeSt": resnest.ResNeSt,
     "ResNeXt": resnext.ResNeXt,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,

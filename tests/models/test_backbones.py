@@ -30,6 +30,7 @@ FIELDS = {
     "HRNet": {"extra": HRNET},
     "MobileNetV2": {"widen_factor": 0.25},
     "MobileNetV3": {"reduction_factor": 4},
+    "ResNeSt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
     "ResNeXt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
@@ -41,16 +42,24 @@ OUTPUTS = {
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
     "MobileNetV3": ((2, 16), (4, 16), (8, 576)),
+    "ResNeSt": ((4, 16), (8, 32), (16, 64), (32, 128)),
     "ResNeXt": ((4, 16), (8, 32), (16, 64), (32, 128)),
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
 }
+# These have norms over the image as a whole, which one image alone does not train.
+PAIRS = ("ResNeSt",)
 IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float32)
 
 
 def backbone_of(name, **fields):
     return build(BACKBONES, {"type": name, **FIELDS[name], **fields}, "backbone")
+
+
+def enough(name, images):
+    """Images that train everything: as they are, and upside down, too, where that takes two."""
+    return np.concatenate([images, images[:, ::-1]]) if name in PAIRS else images
 
 
 def having(field):
@@ -100,7 +109,7 @@ def test_training(name):
     """Every parameter gets a gradient, and every running statistic moves; for one image of odd size."""
     backbone = backbone_of(name)
     variables = random_variables(backbone, IMAGES)
-    outputs, gradients, stats = train_pass(backbone, variables)
+    outputs, gradients, stats = train_pass(backbone, variables, enough(name, IMAGES))
     assert all(np.isfinite(output).all() for output in outputs)
     without = [path for path, gradient in gradients.items() if not np.any(gradient)]
     assert not without
@@ -137,7 +146,7 @@ def test_frozen_stages(name):
     images = IMAGES[:, :33, :41]
     backbone = backbone_of(name, frozen_stages=1)
     variables = random_variables(backbone, images)
-    _, gradients, stats = train_pass(backbone, variables, images)
+    _, gradients, stats = train_pass(backbone, variables, enough(name, images))
     prefixes = backbone.frozen_parameters()
     frozen = {path for path in gradients if "/".join(path).startswith(prefixes)}
     assert {path for path, gradient in gradients.items() if not np.any(gradient)} == frozen
