@@ -98,9 +98,12 @@ def sgd(lr: float = 0.01, weight_decay: float = 0.0005) -> dict[str, Any]:
     return {"type": "SGD", "lr": lr, "momentum": 0.9, "weight_decay": weight_decay}
 
 
-def poly(eta_min: float = 1e-4, power: float = 0.9, warmup_steps: int = 0) -> tuple[dict[str, Any], ...]:
-    """Polynomial decay over the run, after a linear warm-up from 1e-6 if there is one."""
-    warmup = ({"type": "LinearLR", "start_factor": 1e-6, "begin": 0, "end": warmup_steps},) if warmup_steps else ()
+def poly(
+    eta_min: float = 1e-4, power: float = 0.9, warmup_steps: int = 0, start_factor: float = 1e-6
+) -> tuple[dict[str, Any], ...]:
+    """Polynomial decay over the run, after a linear warm-up from `start_factor` if there is one."""
+    first = {"type": "LinearLR", "start_factor": start_factor, "begin": 0, "end": warmup_steps}
+    warmup = (first,) if warmup_steps else ()
     return (*warmup, {"type": "PolyLR", "eta_min": eta_min, "power": power, "begin": warmup_steps})
 
 
@@ -197,6 +200,7 @@ class Benchmark(NamedTuple):
         head: fields of all heads.
         test_cfg: how whole images are predicted.
         optimizer: fields of `sgd`.
+        metric: what the best checkpoint is by.
     """
 
     dataset: str
@@ -207,6 +211,13 @@ class Benchmark(NamedTuple):
     head: Mapping[str, Any] = {}
     test_cfg: Mapping[str, Any] = {"mode": "whole"}
     optimizer: Mapping[str, Any] = {}
+    metric: str = "mIoU"
+
+
+def _vessels(dataset: str, root: str, scale: tuple[int, int], crop: int, stride: int) -> Benchmark:
+    """Photographs of the retina."""
+    test_cfg = {"mode": "slide", "crop_size": (crop, crop), "stride": (stride, stride)}
+    return Benchmark(dataset, root, scale, test_cfg=test_cfg, metric="mDice")
 
 
 _CONTEXT = {
@@ -219,6 +230,7 @@ _CONTEXT = {
 # By their names in names of recipes. DATASET-CROP is for crops of that size, where they are treated otherwise.
 BENCHMARKS = {
     "ade20k": Benchmark("ADE20K", "data/ade/ADEChallengeData2016", (2048, 512)),
+    "chase-db1": _vessels("ChaseDB1", "data/CHASE_DB1", (960, 999), 128, 85),
     "cityscapes": Benchmark("Cityscapes", "data/cityscapes", (2048, 1024)),
     "cityscapes-769x769": Benchmark(
         "Cityscapes",
@@ -229,11 +241,15 @@ BENCHMARKS = {
     ),
     "coco-stuff10k": Benchmark("COCOStuff10k", "data/coco_stuff10k", (2048, 512)),
     "coco-stuff164k": Benchmark("COCOStuff164k", "data/coco_stuff164k", (2048, 512)),
+    "drive": _vessels("DRIVE", "data/DRIVE", (584, 565), 64, 42),
+    "hrf": _vessels("HRF", "data/HRF", (2336, 3504), 256, 170),
     "isaid": Benchmark("iSAID", "data/iSAID", (896, 896)),
     "loveda": Benchmark("LoveDA", "data/loveDA", (2048, 512), test_scale=(1024, 1024)),
+    "mapillary": Benchmark("MapillaryV1", "data/mapillary", (2048, 1024)),
     "pascal-context": Benchmark("PascalContext", **_CONTEXT),
     "pascal-context-59": Benchmark("PascalContext59", **_CONTEXT),
     "potsdam": Benchmark("Potsdam", "data/potsdam", (512, 512)),
+    "stare": _vessels("STARE", "data/STARE", (605, 700), 128, 85),
     "vaihingen": Benchmark("Vaihingen", "data/vaihingen", (512, 512)),
     "voc12aug": Benchmark("PascalVOC12Aug", "data/VOCdevkit/VOC2012", (2048, 512), pad_val=0),
 }
@@ -338,6 +354,8 @@ def mixed_precision(config: ConfigDict) -> None:
 
 Change = Callable[[ConfigDict], None]
 WORDS: dict[str, Change] = {"amp": mixed_precision}
+# Words of recipes that start from weights for ImageNet, which changes nothing: those are given by path, as `init_from`.
+PRETRAINED: dict[str, Change] = dict.fromkeys(("in1k", "pre"), lambda config: None)
 
 
 def heads(config: ConfigDict) -> list[dict[str, Any]]:
@@ -390,6 +408,7 @@ def recipe(
     config.total_steps = 1000 * said.thousands
     config.evaluate_every = config.checkpoint_every = config.total_steps // 10
     config.batch_size = said.devices * said.images
+    config.checkpoint.metric = benchmark.metric
     config.preprocess = preprocess
     config.data = data(benchmark.dataset, benchmark.root)
     pad_val = preprocess["mean"] if benchmark.pad_val is None else benchmark.pad_val

@@ -17,11 +17,6 @@ def model(backbone: Mapping, num_classes: int) -> dict:
     )
 
 
-def unpadded(config: ConfigDict) -> None:
-    """Crops as they come: the reference's file gives no size to pad them to."""
-    config.data.train.transforms = config.data.train.transforms[:-1]
-
-
 NAMES = """
 upernet_r18_4xb2-40k_cityscapes-512x1024
 upernet_r18_4xb2-80k_cityscapes-512x1024
@@ -46,11 +41,7 @@ upernet_r101_4xb4-40k_voc12aug-512x512
 upernet_r101_4xb4-80k_ade20k-512x512
 upernet_r101_4xb4-160k_ade20k-512x512
 """
-CHANGES = {
-    "upernet_r18_4xb4-80k_ade20k-512x512": unpadded,
-    "upernet_r18_4xb4-160k_ade20k-512x512": unpadded,
-}
-RECIPES = common.recipes(NAMES, lambda name: model(name.resnet(), name.num_classes), CHANGES)
+RECIPES = common.recipes(NAMES, lambda name: model(name.resnet(), name.num_classes))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

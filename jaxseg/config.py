@@ -106,8 +106,8 @@ def complete(config: ConfigDict) -> ConfigDict:
             model[name] = _each(model.get(name), lambda part, registry=registry: field_defaults(registry, part))
             if registry is HEADS:
                 for head in model[name] if isinstance(model[name], tuple) else [model[name] or {}]:
-                    if "loss_decode" in head:
-                        head["loss_decode"] = _each(head["loss_decode"], loss_defaults)
+                    for field in {"loss_decode", "loss_se_decode"} & set(head):
+                        head[field] = _each(head[field], loss_defaults)
     if config.get("optimizer"):
         config.optimizer = _each(config.optimizer, optimizer_defaults)
     if "schedule" in config:

@@ -29,6 +29,9 @@ from jaxseg.models.registry import Config
 from jaxseg.visualize.files import write_png
 from jaxseg.visualize.overlay import overlay
 
+# Settings in a `test_cfg` that heads of points take, not `segment`.
+OF_POINT_HEADS = ("subdivision_steps", "subdivision_num_points", "scale_factor")
+
 
 def encode_decode(
     model: nn.Module, variables: Mapping[str, Any], images: Float[Array, "b h w c"]
@@ -81,7 +84,7 @@ def check_test_cfg(test_cfg: Config) -> None:
     Raises:
         ConfigError: Names the field, and the nearest known one.
     """
-    mode, fields = test_cfg.get("mode", "whole"), ("mode", "crop_size", "stride", "size_divisor")
+    mode, fields = test_cfg.get("mode", "whole"), ("mode", "crop_size", "stride", "size_divisor", *OF_POINT_HEADS)
     if mode not in ("whole", "slide"):
         raise ConfigError(f"model.test_cfg.mode={mode!r} is not known. {did_you_mean(mode, ['whole', 'slide'])}")
     for name in test_cfg:

@@ -31,13 +31,41 @@ import torch
 # mmcv-lite lacks the compiled operators; nothing here runs one, but the imports ask for them.
 sys.modules["mmcv._ext"] = mock.MagicMock()
 
+from mmengine.config import ConfigDict  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper  # noqa: E402
 from mmengine.registry import PARAM_SCHEDULERS  # noqa: E402
+from mmengine.structures import PixelData  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
-from mmseg.models.losses import CrossEntropyLoss, accuracy  # noqa: E402
+from mmseg.models.decode_heads import psa_head  # noqa: E402
+from mmseg.models.losses import CrossEntropyLoss, FocalLoss, accuracy  # noqa: E402
+from mmseg.models.losses import kldiv_loss as _kldiv_loss  # noqa: E402, F401  (not registered otherwise)
+from mmseg.models.losses.focal_loss import py_sigmoid_focal_loss  # noqa: E402
 from mmseg.registry import MODELS  # noqa: E402
+from mmseg.structures import SegDataSample  # noqa: E402
 from mmseg.structures.sampler import OHEMPixelSampler  # noqa: E402
+
+
+class PSAMask(torch.nn.Module):
+    """The compiled operator of PSANet's head, from its definition."""
+
+    def __init__(self, psa_type: str, mask_size: tuple[int, int]):
+        super().__init__()
+        self.psa_type, self.mask_size = psa_type, mask_size
+
+    def forward(self, masks: torch.Tensor) -> torch.Tensor:
+        """From masks around each pixel to places in the map; 0 where a mask does not reach."""
+        (n, _, h, w), (rows, columns) = masks.shape, self.mask_size
+        masks, out = masks.reshape(n, rows, columns, h, w), masks.new_zeros(n, h, w, h, w)
+        for y, x, row, column in np.ndindex(h, w, rows, columns):
+            i, j = row + y - (rows - 1) // 2, column + x - (columns - 1) // 2
+            if 0 <= i < h and 0 <= j < w:
+                place = (i, j, y, x) if self.psa_type == "collect" else (y, x, i, j)
+                out[:, *place] = masks[:, row, column, y, x]
+        return out.reshape(n, h * w, h, w)
+
+
+psa_head.PSAMask = PSAMask
 
 # mmengine looks for the operators again when it builds an optimizer, and must find none.
 del sys.modules["mmcv._ext"]
@@ -63,13 +91,17 @@ def fill(key: str, shape: tuple[int, ...]) -> np.ndarray:
     return rng.normal(0, 0.1, shape)
 
 
+def entries(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict; what it has twice, because a module is shared, by the first name only."""
+    state, seen = module.state_dict(), set()
+    return {key: value for key, value in state.items() if not (value.data_ptr() in seen or seen.add(value.data_ptr()))}
+
+
 def fill_module(module: torch.nn.Module) -> torch.nn.Module:
     """Put `fill` into every floating point entry of the state dict, rounded to float32."""
-    state = module.state_dict()
-    for key, value in state.items():
+    for key, value in entries(module).items():
         if value.is_floating_point():
-            state[key] = torch.from_numpy(fill(key, tuple(value.shape)).astype(np.float32))
-    module.load_state_dict(state)
+            value.copy_(torch.from_numpy(fill(key, tuple(value.shape)).astype(np.float32)))
     return module
 
 
@@ -167,7 +199,7 @@ def _attempt(case: dict[str, Any], call: Callable[[], torch.Tensor]) -> torch.Te
         with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
             return call()
     except (AssertionError, IndexError, RuntimeError, ValueError) as problem:
-        case["error"] = f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
+        case["error"] = f"{type(problem).__name__}: {str(problem).partition(chr(10))[0]}"
         return None
 
 
@@ -224,6 +256,156 @@ def losses(folder: Path) -> None:
                 accuracies.append({"label": label, "topk": topk, "ignore_index": ignore_index, "value": value.item()})
     meta = {"cross_entropy": cross_entropy, "ohem": ohem, "accuracy": accuracies}
     save_npz(folder / "losses.npz", meta, arrays)
+
+
+def _focal(logits: torch.Tensor, label: torch.Tensor, loss_weight: float = 1.0, **kwargs: Any) -> torch.Tensor:
+    """What FocalLoss computes where its operator is compiled. Its own way without it mistakes the classes."""
+    FocalLoss(loss_weight=loss_weight, **kwargs)  # checks them
+    classes, flat = logits.shape[1], logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
+    label = label.reshape(-1, 1)
+    valid = label != IGNORE
+    target = label == (torch.ones(1) if classes == 1 else torch.arange(classes))
+    loss = loss_weight * py_sigmoid_focal_loss(flat, target, valid_mask=valid, **kwargs)
+    if loss.ndim:
+        loss = loss.reshape(logits.shape[0], *logits.shape[2:], classes).permute(0, 3, 1, 2)
+    return loss
+
+
+def _of_one_target(kind: str) -> Callable[..., torch.Tensor]:
+    """A loss that is not called as those of labels are."""
+    return lambda logits, label, **kwargs: MODELS.build({"type": kind, **kwargs})(logits, label)
+
+
+# Losses that have a file each: their type (or what computes them), constructor `kwargs`, names of logits and labels.
+WEIGHTS = [0.5, 1.0, 2.0, 0.25, 1.5]
+LABELS = ("label", "label_ignored", "label_one_image_ignored", "label_all_ignored")
+LOSS_CASES: dict[str, tuple[str | Callable[..., torch.Tensor], list[tuple[dict[str, Any], str, str]]]] = {
+    "dice": (
+        "DiceLoss",
+        [
+            *(
+                ({"use_sigmoid": sigmoid, "naive_dice": naive}, "logits", label)
+                for sigmoid in (False, True)
+                for naive in (False, True)
+                for label in LABELS
+            ),
+            *(({"use_sigmoid": sigmoid}, "logits_1", "label_binary") for sigmoid in (False, True)),
+            *(({"reduction": reduction}, "logits", "label_ignored") for reduction in ("sum", "none")),
+            ({"activate": False}, "logits", "label_ignored"),
+            ({"ignore_index": 2, "use_sigmoid": False}, "logits", "label_ignored"),
+            ({"ignore_index": None, "loss_weight": 3.0, "eps": 0.1}, "logits", "label_ignored"),
+        ],
+    ),
+    "focal": (
+        _focal,
+        [
+            *(({}, "logits", label) for label in LABELS),
+            ({"gamma": 1.5, "alpha": 0.25, "loss_weight": 2.0}, "logits", "label_ignored"),
+            ({"gamma": 0.0, "alpha": [0.1, 0.9, 0.5, 0.0, 1.0]}, "logits", "label_ignored"),
+            ({"class_weight": WEIGHTS}, "logits", "label_ignored"),
+            *(({"reduction": reduction}, "logits", "label_ignored") for reduction in ("sum", "none")),
+            ({}, "logits_1", "label_binary"),
+        ],
+    ),
+    "hausdorff": (
+        "HuasdorffDisstanceLoss",
+        [
+            *(({}, "logits", label) for label in LABELS),
+            *(({"reduction": reduction, "loss_weight": 0.5}, "logits", "label") for reduction in ("sum", "none")),
+            ({}, "logits", "label_binary_clean"),
+            ({}, "logits_2", "label_binary"),
+            ({}, "logits_2", "label_everywhere"),
+            ({"class_weight": WEIGHTS}, "logits", "label"),
+        ],
+    ),
+    "kl_divergence": (
+        _of_one_target("KLDivLoss"),
+        [({"temperature": t, "reduction": r}, "logits", "scores") for t in (1.0, 2.5) for r in ("mean", "sum", "none")],
+    ),
+    "lovasz": (
+        "LovaszLoss",
+        [
+            *(
+                ({"classes": classes, "per_image": per_image, "reduction": reduction}, "logits", label)
+                for classes in ("present", "all", [1, 3])
+                for per_image, reduction in ((False, "none"), (True, "mean"))
+                for label in LABELS
+            ),
+            ({"reduction": "none"}, "logits", "label_few"),
+            ({"per_image": True, "reduction": "sum", "loss_weight": 2.0}, "logits", "label_ignored"),
+            ({"per_image": True, "reduction": "none"}, "logits", "label_few"),
+            ({"reduction": "none", "class_weight": WEIGHTS}, "logits", "label_ignored"),
+            ({"reduction": "none", "class_weight": WEIGHTS, "classes": [4, 0]}, "logits", "label_few"),
+            *(
+                ({"loss_type": "binary", "per_image": per_image, "reduction": reduction}, "logits_1", label)
+                for per_image, reduction in ((False, "none"), (True, "mean"), (True, "none"))
+                for label in ("label_binary", "label_binary_clean", "label_all_ignored")
+            ),
+        ],
+    ),
+    "silog": (
+        _of_one_target("SiLogLoss"),
+        [
+            *(({"reduction": reduction}, "depth", "depth_label") for reduction in ("mean", "sum", "none")),
+            ({"eps": 0.5, "loss_weight": 2.0}, "depth", "depth_label"),
+            ({}, "depth", "depth_none"),
+        ],
+    ),
+    "tversky": (
+        "TverskyLoss",
+        [
+            *(({}, "logits", label) for label in LABELS),
+            ({"alpha": 0.6, "beta": 0.4, "smooth": 0.1, "loss_weight": 2.0}, "logits", "label_ignored"),
+            ({"class_weight": WEIGHTS}, "logits", "label_ignored"),
+            ({"ignore_index": 2}, "logits", "label"),
+        ],
+    ),
+}
+
+
+def _more_loss_inputs() -> dict[str, np.ndarray]:
+    """Those of the losses above, besides those that all share."""
+    rng, size = np.random.default_rng(1), (2, 5, 7)
+    some = rng.random(size) < 0.7
+    depth = np.where(some, rng.uniform(0.1, 8, size), 0)[:, None]
+    return {
+        "logits_2": rng.normal(0, 2, (2, 2, 5, 7)) + np.array([[[[0.0]], [[4.0]]]]),
+        "label_everywhere": np.stack([np.ones(size[1:], int), np.arange(35).reshape(5, 7) % 6 != 2]).astype(int),
+        "label_few": np.where(
+            rng.random(size) < 0.2, IGNORE, np.where(some, 1, 3) - (np.arange(2) == 1)[:, None, None]
+        ),
+        "scores": rng.normal(0, 2, (2, 5, 5, 7)),
+        "depth": rng.uniform(-0.5, 8, (2, 1, 5, 7)),
+        "depth_label": depth,
+        "depth_none": depth * np.array([1, 0])[:, None, None, None],
+    }
+
+
+def one_loss(folder: Path, names: Sequence[str] = ()) -> None:
+    """Values and gradients (of the sum, where unreduced) of losses other than cross entropy, a file each."""
+    for name, (kind, cases) in LOSS_CASES.items():
+        if names and name not in names:
+            continue
+        inputs = _loss_inputs() | _more_loss_inputs()
+        arrays, meta = {}, []
+        for i, (kwargs, logits_name, label_name) in enumerate(cases):
+            case = {"name": f"{i:02d}", "kwargs": kwargs, "logits": logits_name, "label": label_name}
+            meta.append(case)
+            logits = torch.from_numpy(inputs[logits_name]).requires_grad_()
+            label = torch.from_numpy(inputs[label_name])
+
+            def value_of(logits=logits, label=label, kwargs=kwargs) -> torch.Tensor:
+                if callable(kind):  # noqa: B023
+                    return kind(logits, label, **kwargs)  # noqa: B023
+                return MODELS.build({"type": kind, **kwargs})(logits, label, ignore_index=IGNORE)  # noqa: B023
+
+            value = _attempt(case, value_of)
+            if value is not None:
+                value.sum().backward()
+                arrays[f"{case['name']}/loss"] = value.detach().numpy()
+                arrays[f"{case['name']}/grad"] = logits.grad.numpy()
+            arrays |= {key: inputs[key] for key in (logits_name, label_name)}
+        save_npz(folder / "one_loss" / f"{name}.npz", meta, arrays)
 
 
 SCHEDULES: dict[str, list[dict[str, Any]]] = {
@@ -534,6 +716,7 @@ def _head(kind: str, shapes: list[list[int]], **more: Any) -> tuple[dict[str, An
 
 
 POOLS = {"pool_scales": [1, 2, 3, 6]}
+TWO_MAPS = [[2, 12, 13, 17], [2, 24, 13, 17]]
 HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
     f"{name}{'_align_corners' if align else ''}": _head(kind, shapes, align_corners=align, **more)
     for align in (False, True)
@@ -543,10 +726,66 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("fcn_dilated", "FCNHead", MAP, {"kernel_size": 3, "dilation": 6, "num_convs": 2}),
         ("upernet", "UPerHead", LEVELS, POOLS),
         ("psp", "PSPHead", MAP, POOLS),
+        ("enc", "EncHead", LEVELS, {"num_codes": 5, "add_lateral": True}),
+        ("aspp", "ASPPHead", MAP, {"dilations": [1, 2, 6]}),
+        (
+            "sep_aspp_alone",
+            "DepthwiseSeparableASPPHead",
+            MAP,
+            {"dilations": [2, 6], "c1_in_channels": 0, "c1_channels": 0},
+        ),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
         ("lraspp", "LRASPPHead", WINDOWED, {"input_transform": "multiple_select"}),
     )
+}
+# Those that resize nothing.
+HEADS["ann"] = _head("ANNHead", TWO_MAPS, project_channels=8, query_scales=[1, 1], key_pool_scales=[1, 2, 5])
+HEADS["apc"] = _head("APCHead", MAP, pool_scales=[1, 3, 5], fusion=False)
+HEADS["cc"] = _head("CCHead", MAP, recurrence=3, concat_input=False)
+HEADS["da"] = _head("DAHead", MAP, pam_channels=4)
+HEADS["dm"] = _head("DMHead", MAP, filter_sizes=[1, 2, 4, 5], fusion=True)
+# Where align_corners makes no difference.
+HEADS |= {
+    "dnl": _head("DNLHead", MAP, use_scale=False, temperature=0.25),
+    "dnl_dot_product": _head("DNLHead", MAP, mode="dot_product", concat_input=False),
+    "ema": _head("EMAHead", MAP, ema_channels=12, num_bases=5, num_stages=2, momentum=0.2, concat_input=False),
+    "isa": _head("ISAHead", MAP, isa_channels=8, down_factor=[4, 6]),
+    "nl": _head("NLHead", MAP, use_scale=False, reduction=3),
+    "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
+    "nl_dot_product": _head("NLHead", MAP, mode="dot_product"),
+    "nl_gaussian": _head("NLHead", MAP, mode="gaussian", concat_input=False),
+    "psa": _head("PSAHead", MAP, mask_size=[5, 8], normalization_factor=None),
+    "psa_collect": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[11, 9], psa_type="collect", shrink_factor=1),
+    "psa_collect_compact": _head("PSAHead", MAP, mask_size=[7, 9], psa_type="collect", compact=True),
+    "psa_compact": _head("PSAHead", [[2, 24, 12, 17]], mask_size=[6, 8], compact=True, psa_softmax=False),
+    "psa_distribute": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[3, 21], psa_type="distribute"),
+}
+
+
+PLAIN = [[2, channels, 9, 7] for channels in (8, 12, 16, 20)]
+NECKS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
+    "feature2pyramid": ({"type": "Feature2Pyramid", "embed_dim": 8, "norm_cfg": BN}, [[2, 8, 9, 7]] * 4),
+    "feature2pyramid_small": (
+        {"type": "Feature2Pyramid", "embed_dim": 8, "rescales": [2, 1, 0.5, 0.25], "norm_cfg": BN},
+        [[2, 8, 9, 7]] * 4,
+    ),
+    "mla": ({"type": "MLANeck", "in_channels": [8, 12, 16, 20], "out_channels": 6}, PLAIN),
+    "mla_norm": (
+        {
+            "type": "MLANeck",
+            "in_channels": [8, 12, 16, 20],
+            "out_channels": 6,
+            "norm_cfg": BN,
+            "act_cfg": {"type": "ReLU"},
+        },
+        PLAIN,
+    ),
+    "multilevel": ({"type": "MultiLevelNeck", "in_channels": [8, 12, 16, 20], "out_channels": 6}, PLAIN),
+    "multilevel_one": (
+        {"type": "MultiLevelNeck", "in_channels": [12], "out_channels": 6, "norm_cfg": BN, "act_cfg": {"type": "ReLU"}},
+        PLAIN[1:2],
+    ),
 }
 
 
@@ -557,11 +796,14 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     inputs = [torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
     fill_module(module).eval()
     is_head = hasattr(module, "conv_seg")
+    is_backbone = len(shapes) == 1 and shapes[0][1] == 3
 
     def run(dtype: torch.dtype) -> list[np.ndarray]:
         values = [value.to(dtype) for value in inputs]
-        outputs = module.to(dtype)(values if is_head else values[0])
-        return [output.numpy() for output in ([outputs] if is_head else outputs)]
+        outputs = module.to(dtype)(values[0] if is_backbone else values)
+        if is_head:  # its logits, and of EncNet's head not those of the classes in the image
+            outputs = [outputs[0] if isinstance(outputs, tuple) else outputs]
+        return [output.numpy() for output in outputs]
 
     with torch.no_grad():
         coarse, exact = run(torch.float32), run(torch.float64)
@@ -578,7 +820,7 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
                 "torch_f32_err": error,
             }
         )
-    keys = [[key, list(value.shape)] for key, value in module.state_dict().items()]
+    keys = [[key, list(value.shape)] for key, value in entries(module).items()]
     case = {"name": name, "input_seed": seed, "input_shapes": shapes, "outputs": outputs, "keys": keys}
     return case, arrays
 
@@ -590,10 +832,12 @@ def figures(folder: Path, names: Sequence[str] = (), samples: int = 200) -> None
     as float32. Sampled values of output i:
     `output.reshape(-1)[default_rng(i).integers(0, output.size, samples)]`.
     """
-    for part, table in (("backbone", BACKBONES), ("head", HEADS)):
+    for part, table in (("backbone", BACKBONES), ("head", HEADS), ("neck", NECKS)):
         for name, (config, shapes) in table.items():
             if not names or name in names:
-                case, arrays = _figures(name, build(config), shapes if part == "head" else [shapes], samples)
+                # Necks insist on lists.
+                module = MODELS.build(dict(config)) if part == "neck" else build(config)
+                case, arrays = _figures(name, module, [shapes] if part == "backbone" else shapes, samples)
                 meta = {"part": part, "samples": samples, "config": config, **case}
                 save_npz(folder / "figures" / f"{name}.npz", meta, arrays)
 
@@ -603,6 +847,11 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "r18_no_zero_init": _resnet(18, zero_init_residual=False),
     "r50_v1c": _resnet(50, "ResNetV1c"),
     "cgnet": BACKBONES["cgnet"][0],
+    "ann": HEADS["ann"][0],
+    "apc": HEADS["apc"][0],
+    "cc": HEADS["cc"][0],
+    "da": HEADS["da"][0],
+    "dm": HEADS["dm"][0],
     "hrnet": BACKBONES["hrnet_odd"][0],
     "mobilenet_v2": BACKBONES["mobilenet_v2_odd"][0],
     "mobilenet_v3": BACKBONES["mobilenet_v3_small_odd"][0],
@@ -613,6 +862,15 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "psp": HEADS["psp"][0],
     "upernet": HEADS["upernet"][0],
     "gc": HEADS["gc_attention"][0],
+    "dnl": HEADS["dnl"][0],
+    "ema": HEADS["ema"][0],
+    "enc": HEADS["enc"][0],
+    "isa": HEADS["isa"][0],
+    "nl": HEADS["nl"][0],
+    "psa": HEADS["psa"][0],
+    "nl_concatenation": HEADS["nl_concatenation"][0],
+    "aspp": HEADS["aspp"][0],
+    "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
 }
 
 
@@ -626,7 +884,7 @@ def initialisation(folder: Path, names: Sequence[str] = (), seeds: int = 5) -> N
             torch.manual_seed(seed)
             module = build(config)
             module.init_weights()
-            for key, value in module.state_dict().items():
+            for key, value in entries(module).items():
                 if value.is_floating_point():
                     pooled.setdefault(key, []).append(value.numpy().astype(np.float64))
         params = {}
@@ -640,17 +898,69 @@ def initialisation(folder: Path, names: Sequence[str] = (), seeds: int = 5) -> N
         save_json(folder / "initialisation" / f"{name}.json", content)
 
 
+def points(folder: Path) -> None:
+    """What a PointHead draws, loses and refines, given all random numbers; gradients of the sum of the losses.
+
+    Sampled values of the refined logits: `logits.reshape(-1)[default_rng(0).integers(0, logits.size, 1000)]`.
+    """
+    rng = np.random.default_rng(5)
+    shapes = {"map_0": (2, 8, 33, 25), "map_1": (2, 12, 17, 13), "previous": (2, 6, 11, 9)}
+    arrays = {name: rng.normal(0, 1, shape) for name, shape in shapes.items()}
+    arrays |= {"many": rng.uniform(0, 1, (2, 120, 2)), "rest": rng.uniform(0, 1, (2, 10, 2))}
+    labels = rng.integers(0, 6, (2, 47, 61))
+    arrays["label"] = np.where(rng.random(labels.shape) < 0.1, IGNORE, labels).astype(np.uint8)
+    train_cfg = {"num_points": 40, "oversample_ratio": 3, "importance_sample_ratio": 0.75}
+    test_cfg = {"subdivision_steps": 2, "subdivision_num_points": 300, "scale_factor": 2}
+    fields = {"type": "PointHead", "in_channels": [8, 12], "in_index": [0, 1], "channels": 16, "num_classes": 6}
+    cases = []
+    for align_corners in (False, True):
+        for each in (True, False):
+            config = {**fields, "align_corners": align_corners, "coarse_pred_each_layer": each, "dropout_ratio": 0}
+            name = f"refined_{len(cases)}"
+            head = fill_module(MODELS.build(dict(config))).double()
+            inputs = {key: torch.from_numpy(arrays[key]).requires_grad_() for key in shapes}
+            maps = [inputs["map_0"], inputs["map_1"]]
+            samples = []
+            for label in arrays["label"]:
+                sample = SegDataSample()
+                sample.gt_sem_seg = PixelData(data=torch.from_numpy(label.astype(np.int64))[None])
+                samples.append(sample)
+            drawn = [torch.from_numpy(arrays[key]) for key in ("many", "rest")]
+            with (
+                mock.patch.object(torch, "rand", side_effect=drawn),
+                mock.patch.object(torch.Tensor, "float", torch.Tensor.double),
+            ):
+                found = head.loss(maps, inputs["previous"], samples, ConfigDict(train_cfg))
+            sum(value for key, value in found.items() if "loss" in key).backward()
+            norms = {key: float(param.grad.norm()) for key, param in head.named_parameters()}
+            norms |= {key: float(value.grad.norm()) for key, value in inputs.items()}
+            with (
+                torch.no_grad(),
+                mock.patch.object(torch, "float", torch.float64),
+                mock.patch.object(torch.Tensor, "float", torch.Tensor.double),
+                mock.patch.object(head, "predict_by_feat", lambda logits, metas: logits),
+            ):
+                refined = head.predict(maps, inputs["previous"], [], ConfigDict(test_cfg)).numpy()
+            places = np.random.default_rng(0).integers(0, refined.size, 1000)
+            arrays[name] = refined.reshape(-1)[places]
+            keys = [[key, list(value.shape)] for key, value in head.state_dict().items()]
+            values = {key: float(value) for key, value in found.items()}
+            cases.append({"config": config, "keys": keys, "losses": values, "grad_norms": norms})
+    save_npz(folder / "points.npz", {"train_cfg": train_cfg, "test_cfg": test_cfg, "cases": cases}, arrays)
+
+
 FIXTURES: dict[str, Callable[..., None]] = {
-    function.__name__: function for function in (losses, schedules, optimizers, metrics, figures, initialisation)
+    function.__name__: function
+    for function in (losses, one_loss, schedules, optimizers, metrics, figures, initialisation, points)
 }
 
-FOLDERS = ("figures", "initialisation")
+FOLDERS = ("figures", "initialisation", "one_loss")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"which to write, of {', '.join(FIXTURES)}; default: all")
-    parser.add_argument("--case", action="append", default=[], help="of figures and initialisation; default: all")
+    parser.add_argument("--case", action="append", default=[], help=f"of {', '.join(FOLDERS)}; default: all")
     parser.add_argument("--out", type=Path, default=Path("tests/fixtures"))
     args = parser.parse_args()
     unknown = set(args.names) - set(FIXTURES)

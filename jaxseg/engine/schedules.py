@@ -163,6 +163,9 @@ def _prepare_warmup(piece: Mapping, index: int) -> dict:
         raise ConfigError(f"{where}.mode={mode!r} is not known. {did_you_mean(str(mode), WARMUP_MODES)}")
     if not isinstance(fields.get("end"), int) or fields["end"] < 1:
         raise ConfigError(f"{where}.end={fields.get('end')!r} must be the number of steps to warm up")
+    factor = fields.get("factor", 0.1)
+    if not isinstance(factor, int | float) or not 0 < factor <= 1:
+        raise ConfigError(f"{where}.factor={factor!r} must be above 0, at most 1")
     return fields
 
 

@@ -8,7 +8,7 @@ import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.errors import ConfigError
-from jaxseg.models.names import CLASS_LAYER
+from jaxseg.models.names import of_classes
 
 
 @flax.struct.dataclass
@@ -59,7 +59,7 @@ def take_over(
     stay = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
     parts = {name.split("/")[1] for name in theirs}
     absent = sorted({name.split("/")[1] for name in stay} - parts)  # such as the heads, where there is a backbone only
-    classes = [name for name in stay if CLASS_LAYER in name.split("/") and name.split("/")[1] in parts]
+    classes = [name for name in stay if of_classes(name.split("/")) and name.split("/")[1] in parts]
     wrong = [name for name in stay if name.split("/")[1] in parts and name not in classes]
     wrong += sorted(theirs.keys() - ours.keys())
     if wrong:

@@ -14,19 +14,70 @@ from jaxtyping import Array, Float, Integer
 
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.losses.accuracy import pixel_accuracy
+from jaxseg.losses.boundary import boundary_loss
+from jaxseg.losses.branches import ddr_losses, pid_losses, stdc_losses
 from jaxseg.losses.cross_entropy import cross_entropy_loss
+from jaxseg.losses.dice import dice_loss
+from jaxseg.losses.focal import focal_loss
+from jaxseg.losses.hausdorff import hausdorff_distance_loss
+from jaxseg.losses.kl_divergence import kl_divergence_loss
+from jaxseg.losses.lovasz import lovasz_loss
+from jaxseg.losses.ohem_cross_entropy import ohem_cross_entropy
+from jaxseg.losses.presence import present_classes
 from jaxseg.losses.samplers import SAMPLERS
+from jaxseg.losses.silog import silog_loss
+from jaxseg.losses.tversky import tversky_loss
+from jaxseg.models.layers.points import nearest_points
 from jaxseg.models.layers.resize import resize
 
-LOSSES: dict[str, Callable[..., Array]] = {"CrossEntropyLoss": cross_entropy_loss}
+LOSSES: dict[str, Callable[..., Array]] = {
+    "BoundaryLoss": boundary_loss,
+    "CrossEntropyLoss": cross_entropy_loss,
+    "DiceLoss": dice_loss,
+    "FocalLoss": focal_loss,
+    "HuasdorffDisstanceLoss": hausdorff_distance_loss,
+    "KLDivLoss": kl_divergence_loss,
+    "LovaszLoss": lovasz_loss,
+    "OhemCrossEntropy": ohem_cross_entropy,
+    "SiLogLoss": silog_loss,
+    "TverskyLoss": tversky_loss,
+}
 
 # What a loss is logged as, where its config does not say.
-DEFAULT_NAMES = {"CrossEntropyLoss": "loss_ce"}
+DEFAULT_NAMES = {
+    "BoundaryLoss": "loss_boundary",
+    "CrossEntropyLoss": "loss_ce",
+    "DiceLoss": "loss_dice",
+    "FocalLoss": "loss_focal",
+    "HuasdorffDisstanceLoss": "loss_huasdorff_disstance",
+    "KLDivLoss": "loss_kld",
+    "LovaszLoss": "loss_lovasz",
+    "OhemCrossEntropy": "loss_ohem",
+    "SiLogLoss": "loss_silog",
+    "TverskyLoss": "loss_tversky",
+}
+
+# Losses whose `ignore_index` is a field of their own: the head's does not reach them.
+OWN_IGNORE_INDEX = {
+    "DiceLoss",
+    "HuasdorffDisstanceLoss",
+    "TverskyLoss",
+}
+
+# Losses that are sums over pixels: the only ones that a sampler can choose pixels of.
+PIXEL_LOSSES = {
+    "CrossEntropyLoss",
+    "FocalLoss",
+}
 
 Logs = dict[str, Float[Array, ""]]
 # A head's type -> its losses, where they are not those of one map of logits:
 # `losses(head, output, labels, extras) -> Logs`, of what the head returns while training.
-HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] = {}
+HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] = {
+    "DDRHead": ddr_losses,
+    "PIDHead": pid_losses,
+    "STDCHead": stdc_losses,
+}
 
 
 def model_losses(
@@ -72,24 +123,64 @@ def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Arra
         weight = _sample(head, configs, logits, labels)
     logs: Logs = {}
     for config in configs:
-        loss = _evaluate(config, logits, labels, weight, head.ignore_index)
+        loss = jnp.mean(_evaluate(config, logits, labels, weight, head.ignore_index))  # of those not reduced
         name = config.get("loss_name", DEFAULT_NAMES.get(config["type"], "loss"))
         logs[name] = logs.get(name, 0.0) + loss
     logs["acc_seg"] = pixel_accuracy(logits, labels, head.ignore_index)
     return logs
 
 
+def losses_of_each(head: Any, outputs: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
+    """Of a head that returns several maps of logits: its losses for each of them, by the map's name."""
+    return {
+        f"{name}.{key}": value
+        for name, logits in outputs.items()
+        for key, value in head_losses(head, logits, labels).items()
+    }
+
+
+HEAD_LOSSES["DAHead"] = losses_of_each
+
+
+def enc_head_losses(head: Any, output: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
+    """Of an EncHead: those of its logits, and how well it tells which classes an image has, "loss_se"."""
+    _check(head.loss_se_decode, LOSSES, "loss_se_decode", ("loss_weight", "loss_name"))
+    # One binary problem for each image and class.
+    presence = present_classes(labels, head.num_classes).astype(jnp.int32)
+    loss = _evaluate(head.loss_se_decode, output["presence"][:, None, :, None], presence[:, None], None, None)
+    return head_losses(head, output["logits"], labels) | {"loss_se": loss}
+
+
+HEAD_LOSSES["EncHead"] = enc_head_losses
+
+
+def point_losses(head: Any, output: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
+    """Losses of the points of a PointHead, by the labels of the nearest pixels, and their accuracy "acc_point"."""
+    labels = nearest_points(labels, output["points"], head.align_corners)
+    # A column of pixels is a map.
+    found = head_losses(head, output["logits"][:, :, None], labels[:, :, None])
+    accuracy = found.pop("acc_seg")
+    return {f"point{name}": value for name, value in found.items()} | {"acc_point": accuracy}
+
+
+HEAD_LOSSES["PointHead"] = point_losses
+
+
 def loss_configs(head: Any) -> Sequence[Mapping]:
     """The configs of a head's losses, checked.
 
     Raises:
-        ConfigError: An unknown loss or field.
+        ConfigError: An unknown loss or field, or a sampler with a loss that is no sum over pixels.
     """
     configs = [head.loss_decode] if isinstance(head.loss_decode, Mapping) else list(head.loss_decode)
     for config in configs:
-        _check(config, LOSSES, "loss_decode", ("loss_weight", "loss_name"))
+        own = ("ignore_index",) if config.get("type") in OWN_IGNORE_INDEX else ()
+        _check(config, LOSSES, "loss_decode", ("loss_weight", "loss_name", *own))
     if head.sampler is not None:
         _check(head.sampler, SAMPLERS, "sampler", ())
+        for config in configs:
+            if config["type"] not in PIXEL_LOSSES:
+                raise ConfigError(f"sampler: {config['type']} has no loss of each pixel; remove one of the two")
     return configs
 
 
@@ -99,13 +190,17 @@ def loss_defaults(config: Mapping) -> dict[str, Any]:
     if kind not in LOSSES:
         return {}
     parameters = inspect.signature(LOSSES[kind]).parameters.values()
-    own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "ignore_index"}
+    own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if kind not in OWN_IGNORE_INDEX:
+        own.pop("ignore_index", None)
     return own | {"loss_weight": 1.0, "loss_name": DEFAULT_NAMES.get(kind, "loss")}
 
 
 def _evaluate(config: Mapping, logits, labels, weight, ignore_index, **overrides) -> Array:
     fields = {key: value for key, value in config.items() if key not in ("type", "loss_weight", "loss_name")}
-    loss = LOSSES[config["type"]](logits, labels, weight, ignore_index=ignore_index, **(fields | overrides))
+    if config["type"] not in OWN_IGNORE_INDEX:
+        fields["ignore_index"] = ignore_index
+    loss = LOSSES[config["type"]](logits, labels, weight, **(fields | overrides))
     return config.get("loss_weight", 1.0) * loss
 
 

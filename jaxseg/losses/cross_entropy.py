@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from jaxseg.errors import ConfigError
+from jaxseg.losses.common import check_reduction, class_weights
 
 EPS = 1.1920929e-07  # float32's epsilon, which the reference adds to the averaging factor
 
@@ -45,14 +45,9 @@ def cross_entropy_loss(
     Raises:
         ConfigError: The reduction is unknown, or class_weight has another length than there are classes.
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ConfigError(f"loss_decode.reduction={reduction!r} is not one of mean, sum, none")
+    check_reduction(reduction)
     if class_weight is not None:
-        if len(class_weight) != logits.shape[-1]:
-            raise ConfigError(
-                f"loss_decode.class_weight has {len(class_weight)} entries for {logits.shape[-1]} classes"
-            )
-        class_weight = jnp.asarray(class_weight, logits.dtype)
+        class_weight = class_weights(class_weight, logits)
     labels = labels.astype(jnp.int32)
     valid = jnp.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
     if use_sigmoid:

@@ -19,9 +19,11 @@ from jaxseg.models.names import (
     Path,
     Source,
     dotted_name,
+    of_classes,
     reference_constants,
     reference_name,
     sample_shape,
+    second_names,
     sources,
     variable_shapes,
 )  # fmt: skip
@@ -88,13 +90,19 @@ def match_state_dict(
     rules, constants = known[source], reference_constants(model)
     shapes = {path: shape for path, shape in variable_shapes(model).items() if _belongs(path, rules)}
     ours = _by_reference_name(shapes)
+    there = {_normalised(rules.rename(name) or "") for name in state_dict}
+    overwritten = set()
+    for path, name in second_names(model, shapes).items():
+        if _normalised(name) in there:
+            ours[_normalised(name)] = path
+            overwritten.add(_normalised(reference_name(path[1:])))
 
     variables: dict[Path, np.ndarray] = {}
     names: dict[str, Path] = {}
     unused, problems, ignored, other_classes = [], [], [], []
     for name, tensor in state_dict.items():
         renamed = rules.rename(name)
-        if renamed is None or name.endswith(IGNORED) or renamed in constants:
+        if renamed is None or name.endswith(IGNORED) or renamed in constants or _normalised(renamed) in overwritten:
             ignored.append(name)
             continue
         path = ours.get(_normalised(renamed))
@@ -104,7 +112,7 @@ def match_state_dict(
             problems.append(f"twice in the checkpoint: {'/'.join(path)}, the second time as {name}")
         elif (array := to_ours(np.asarray(tensor), path)).shape == shapes[path].shape:
             variables[path], names[name] = array, path
-        elif new_classes and CLASS_LAYER in path:
+        elif new_classes and of_classes(path):
             other_classes.append(path)
         else:
             problems.append(f"{name}: {array.shape} does not fit {'/'.join(path)} {shapes[path].shape}")
@@ -120,6 +128,8 @@ def match_state_dict(
     if problems:
         lines = "\n  ".join(problem.strip() for problem in problems[:SHOWN])
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        if not missing and not unused and all(CLASS_LAYER in problem for problem in problems):
+            more += "\nIt is of other classes; new_classes=True (--new_classes) leaves classifiers as initialised."
         raise CheckpointError(f"The checkpoint does not fit the model ({len(problems)} problems):\n  {lines}{more}")
     return Match(variables, names, unfilled, ignored)
 
@@ -159,11 +169,13 @@ def to_state_dict(model: nn.Module, variables: Mapping[str, Any], counter: int =
         Arrays in PyTorch's layouts by the reference's names, norms' counters among them.
     """
     state_dict = {}
-    for (_, *path), array in sorted(flatten_dict(dict(variables)).items(), key=lambda item: item[0][1:]):
-        name = dotted_name(model, tuple(path))
-        state_dict[name] = to_reference(np.asarray(array), tuple(path))
-        if path[-1] == "var":
-            state_dict[name.removesuffix("running_var") + COUNTER] = np.asarray(counter, np.int64)
+    flat = flatten_dict(dict(variables))
+    seconds = second_names(model, flat)
+    for path, array in sorted(flat.items(), key=lambda item: item[0][1:]):
+        for name in filter(None, (dotted_name(model, path[1:]), seconds.get(path))):
+            state_dict[name] = to_reference(np.asarray(array), path)
+            if path[-1] == "var":
+                state_dict[name.removesuffix("running_var") + COUNTER] = np.asarray(counter, np.int64)
     return state_dict | reference_constants(model)
 
 

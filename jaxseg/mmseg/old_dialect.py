@@ -1,15 +1,25 @@
 """MMSegmentation 0.x configs, brought into the shape of 1.x ones."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from jaxseg.data.datasets import DATASETS, REFERENCE_NAMES
 from jaxseg.errors import ConfigError, did_you_mean
-from jaxseg.mmseg.fields import Fields, tuples
+from jaxseg.mmseg.fields import Fields, Placed, tuples
 
 OURS = "every run does what this does"
 MACHINE = "the machine's business"
 AUGMENTED = "test-time augmentation is asked for when a model is used"
+LOADING = ("workers_per_gpu", "persistent_workers", "pin_memory", "prefetch_factor", "drop_last", "seed")
 WARMUP_FIELDS = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
+POLICIES = ("poly", "CosineAnnealing", "step", "exp", "fixed")
+
+
+class Pipelines(NamedTuple):
+    """What the pipelines say that the preprocessor of 1.x says: of each part that was read, in their order."""
+
+    normalisations: list[dict[str, Any]]
+    sizes: list[Any]  # that training images are padded to
 
 
 def is_old(config: Mapping[str, Any]) -> bool:
@@ -28,56 +38,42 @@ def modernised(config: Mapping[str, Any], ignored: dict[str, str]) -> dict[str, 
         ConfigError: A field has no counterpart; names it.
     """
     fields = Fields(config, "", ignored)
-    model = dict(fields.take("model"))
+    model = fields.section("model").rest()
     for name in ("train_cfg", "test_cfg"):  # beside the model, before 0.10
         if name in fields:
             model[name] = fields.take(name)
     steps = _steps(fields)
     new: dict[str, Any] = {
         "model": model,
-        "param_scheduler": _schedule(fields.section("lr_config"), steps),
+        "param_scheduler": _schedule(fields.section("lr_config", None), steps),
         "optim_wrapper": _optimizer(fields),
         "load_from": fields.take("load_from", None),
-        "custom_hooks": fields.take("custom_hooks", ()),
+        "custom_hooks": fields.take("custom_hooks", None),
+        "randomness": {"seed": fields.whole("seed", None, least=0)},
     }
-    evaluation, saving = fields.section("evaluation", {}), fields.section("checkpoint_config", {})
-    new["train_cfg"] = {"max_iters": steps, "val_interval": evaluation.take("interval", steps)}
-    new["val_evaluator"] = {"type": "IoUMetric", "iou_metrics": _list(evaluation.take("metric", "mIoU"))}
-    evaluation.expect("by_epoch", False)
-    evaluation.ignore(OURS, "pre_eval", "efficient_test", "gpu_collect", "rule", "start")
-    best = evaluation.take("save_best", None)
+    evaluation, saving = fields.section("evaluation", None), fields.section("checkpoint_config", None)
+    # Who says nothing of it has the last step evaluated, not every one.
+    new["train_cfg"] = {"max_iters": steps, "val_interval": evaluation.whole("interval", steps)}
+    metrics = evaluation.take("metric", "mIoU")
+    new["val_evaluator"] = Placed({"type": "IoUMetric", "iou_metrics": metrics}, "evaluation")
+    evaluation.ignore("steps are counted whatever it says", "by_epoch")
+    evaluation.ignore(OURS, "pre_eval", "efficient_test", "gpu_collect")
+    evaluation.ignore("evaluation begins with the first interval", "start")
+    best = {name: evaluation.take(name) for name in ("save_best", "rule") if name in evaluation}
     evaluation.done()
-    saving.ignore(OURS, "meta", "save_optimizer", "create_symlink", "out_dir", "save_last")
-    logging = fields.section("log_config", {})
+    logging = fields.section("log_config", None)
     logging.ignore("logs and curves of every run are written alike", "hooks")
     new["default_hooks"] = {
-        "checkpoint": {**saving.rest(), "save_best": best},
-        "logger": {"interval": logging.take("interval", 50)},
+        "checkpoint": Placed({"by_epoch": False, **saving.rest(), **best}, "checkpoint_config"),
+        "logger": {"interval": logging.whole("interval", 50)},
     }
     logging.done()
-    if "seed" in fields:
-        new["randomness"] = {"seed": fields.take("seed")}
-    if (momentum := fields.take("momentum_config", None)) is not None:
-        raise ConfigError(f"momentum_config={momentum!r} has no counterpart here")
-
-    data = fields.section("data")
-    images = data.section("train_dataloader", {}).take("samples_per_gpu", data.take("samples_per_gpu", 1))
-    data.ignore(MACHINE, "workers_per_gpu", "persistent_workers", "pin_memory")
-    data.ignore("scores are the same however many images are evaluated at a time", "val_dataloader", "test_dataloader")
-    normalisations, sizes = [], []
-    for part in ("train", "val", "test"):
-        if part in data:
-            dataset = _dataset(data.section(part), part == "train", normalisations, sizes)
-            new[f"{part}_dataloader"] = {"dataset": dataset} | ({"batch_size": images} if part == "train" else {})
-    data.done()
-    if not normalisations:
-        raise ConfigError("data.train.pipeline has no Normalize, so there is no mean and std")
-    if any(other != normalisations[0] for other in normalisations):
-        raise ConfigError(f"the Normalize of data.train and of another part differ: {normalisations}")
-    size = {"size": sizes[0]} if sizes else {}
-    new["data_preprocessor"] = {"type": "SegDataPreProcessor", **normalisations[0], **size}
+    fields.expect("momentum_config", None)
+    fields.expect("resume_from", None)
+    _data(fields, new)
+    fields.ignore("optimizer_config says whether precision is mixed in training", "fp16")
     fields.ignore(MACHINE, "dist_params", "cudnn_benchmark", "gpu_ids", "gpus", "work_dir", "find_unused_parameters")
-    fields.ignore("a run continues by itself in its folder", "resume_from", "auto_resume")
+    fields.ignore("a run continues by itself in its folder", "auto_resume")
     fields.ignore(OURS, "workflow", "log_level", "opencv_num_threads", "mp_start_method", "device")
     fields.ignore("a variable of the file, which nothing reads", *config)
     return new
@@ -85,173 +81,281 @@ def modernised(config: Mapping[str, Any], ignored: dict[str, str]) -> dict[str, 
 
 def _steps(fields: Fields) -> int:
     """The length of the run."""
-    runner = fields.section("runner", {})
+    runner = fields.section("runner", None)
     if (kind := runner.take("type", "IterBasedRunner")) != "IterBasedRunner":
-        raise ConfigError(f"runner.type={kind!r} has no counterpart here: runs are counted in steps")
-    steps = runner.take("max_iters", fields.take("total_iters", None))
-    runner.done()
+        raise ConfigError(
+            f"runner.type={kind!r} has no counterpart here: runs are counted in steps. "
+            "Give type='IterBasedRunner' and max_iters."
+        )
+    total = fields.whole("total_iters", None)
+    steps = runner.whole("max_iters", total)
+    runner.done(("type", "max_iters"))
     if steps is None:
         raise ConfigError("runner.max_iters is missing")
-    return int(steps)
+    return steps
 
 
 def _optimizer(fields: Fields) -> dict[str, Any]:
     """`optim_wrapper`."""
-    optimizer = dict(fields.take("optimizer"))
-    paramwise = optimizer.pop("paramwise_cfg", None)
-    wrapper: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimizer, "paramwise_cfg": paramwise}
-    if "constructor" in optimizer:
-        wrapper["constructor"] = optimizer.pop("constructor")
-    hook = fields.section("optimizer_config", {})
+    optimizer = fields.section("optimizer")
+    wrapper = {
+        "type": "OptimWrapper",
+        "paramwise_cfg": _placed(optimizer, "paramwise_cfg"),
+        "constructor": optimizer.take("constructor", None),
+    }
+    if wrapper["constructor"] == "DefaultOptimizerConstructor":
+        wrapper["constructor"] = None
+    wrapper["optimizer"] = Placed(optimizer.rest(), "optimizer")
+    hook = fields.section("optimizer_config", None)
     kind = hook.take("type", "OptimizerHook")
-    half = "Fp16OptimizerHook" in kind or fields.take("fp16", None) is not None
-    if kind not in ("OptimizerHook", "Fp16OptimizerHook", "GradientCumulativeOptimizerHook"):
-        raise ConfigError(f"optimizer_config.type={kind!r} has no counterpart here")
-    if half:
+    if kind == "Fp16OptimizerHook":
         wrapper["type"] = "AmpOptimWrapper"
         hook.ignore("mixed precision is bfloat16 here, which needs no loss scale", "loss_scale", "distributed")
-    wrapper["clip_grad"] = hook.take("grad_clip", None)
-    wrapper["accumulative_counts"] = hook.take("cumulative_iters", 1)
-    hook.done()
+    elif kind not in ("OptimizerHook", "GradientCumulativeOptimizerHook"):
+        raise ConfigError(f"optimizer_config.type={kind!r} has no counterpart here")
+    hook.ignore(MACHINE, "coalesce", "bucket_size_mb", "detect_anomalous_params")
+    wrapper["clip_grad"] = _placed(hook, "grad_clip")
+    hook.expect("cumulative_iters", 1)
+    hook.done(("type", "grad_clip"))
     return wrapper
+
+
+def _placed(fields: Fields, name: str) -> Placed | None:
+    """A section that is read somewhere else."""
+    section = fields.section(name, None)
+    return Placed(section.rest(), section.where) if section else None
 
 
 def _schedule(fields: Fields, steps: int) -> list[dict[str, Any]]:
     """`param_scheduler` of the curve that `lr_config` means: a decay that would end after the last step, warmed up."""
-    kind = fields.take("policy")
-    if fields.take("by_epoch", True) and kind != "fixed":
+    if not fields:
+        return []
+    kind = fields.text("policy")
+    if fields.flag("by_epoch", False) and kind not in ("fixed", "Fixed"):
         raise ConfigError("lr_config.by_epoch=True has no counterpart here: runs are counted in steps")
-    whole = {"begin": 0, "end": steps + 1, "by_epoch": False}
     pieces: list[dict[str, Any]] = []
     if kind in ("poly", "Poly"):
-        power, least = fields.take("power", 1.0), fields.take("min_lr", 0.0)
-        pieces.append({"type": "PolyLR", "power": power, "eta_min": least, **whole})
-    elif kind in ("CosineAnnealing", "cosine"):
+        power, least = fields.number("power", 1.0), fields.number("min_lr", 0.0)
+        pieces.append({"type": "PolyLR", "power": power, "eta_min": least, "begin": 0, "end": steps + 1})
+    elif kind == "CosineAnnealing":
         fields.expect("min_lr_ratio", None, 0)
-        least = fields.take("min_lr", None) or 0.0
-        pieces.append({"type": "CosineAnnealingLR", "T_max": steps, "eta_min": least, **whole})
+        least = fields.number("min_lr", None) or 0.0
+        pieces.append({"type": "CosineAnnealingLR", "T_max": steps, "eta_min": least})
     elif kind in ("step", "Step"):
-        milestones, gamma = fields.take("step"), fields.take("gamma", 0.1)
+        at, gamma = tuples(fields.take("step")), fields.number("gamma", 0.1)
         fields.expect("min_lr", None)
-        kinds = {"type": "StepLR", "step_size": milestones}
-        if not isinstance(milestones, int):
-            kinds = {"type": "MultiStepLR", "milestones": milestones}
-        pieces.append({**kinds, "gamma": gamma, **whole})
+        kinds = {"type": "MultiStepLR", "milestones": at}
+        if not isinstance(at, tuple):
+            kinds = {"type": "StepLR", "step_size": at}
+        pieces.append({**kinds, "gamma": gamma})
     elif kind in ("exp", "Exp"):
-        pieces.append({"type": "ExponentialLR", "gamma": fields.take("gamma"), **whole})
+        pieces.append({"type": "ExponentialLR", "gamma": fields.number("gamma")})
     elif kind not in ("fixed", "Fixed"):
-        known = ("poly", "CosineAnnealing", "step", "exp", "fixed")
-        raise ConfigError(f"lr_config.policy={kind!r} has no counterpart here. {did_you_mean(str(kind), known)}")
-    warmup, length = fields.take("warmup", None), fields.take("warmup_iters", 0)
-    ratio = fields.take("warmup_ratio", 0.1)
+        raise ConfigError(f"lr_config.policy={kind!r} has no counterpart here. {did_you_mean(kind, POLICIES)}")
+    warmup, length = fields.text("warmup", None), fields.whole("warmup_iters", 0, least=0)
+    ratio = fields.number("warmup_ratio", 0.1)
     fields.expect("warmup_by_epoch", False)
     fields.done(("policy", "by_epoch", "power", "min_lr", "step", "gamma", *WARMUP_FIELDS))
     if warmup is not None:
-        pieces.append({"type": "WarmupLR", "mode": warmup, "factor": ratio, "end": length, "by_epoch": False})
-    return pieces
+        pieces.append({"type": "WarmupLR", "mode": warmup, "factor": ratio, "end": length})
+    return [Placed({**piece, "by_epoch": False}, "lr_config") for piece in pieces]
 
 
-def _dataset(fields: Fields, training: bool, normalisations: list, sizes: list) -> dict[str, Any]:
+def _data(fields: Fields, new: dict[str, Any]) -> None:
+    """The three dataloaders and the preprocessor."""
+    data = fields.section("data")
+    loader = data.section("train_dataloader", None)
+    shared = data.whole("samples_per_gpu", 1)
+    images = loader.whole("samples_per_gpu", shared)
+    for section in (loader, data):
+        section.ignore(MACHINE, *LOADING)
+        section.expect("shuffle", True)
+    loader.done(("samples_per_gpu",))
+    data.ignore("scores are the same however many images are evaluated at a time", "val_dataloader", "test_dataloader")
+    found = Pipelines([], [])
+    for part in ("train", "val", "test"):
+        if part not in data:
+            continue
+        datasets = [_dataset(dataset, part == "train", found) for dataset in data.sections(part)]
+        if not datasets:
+            continue
+        if len(datasets) > 1:
+            _note_separate_scores(data.name(part), part == "train", data.ignored)
+        dataset = datasets[0] if len(datasets) == 1 else _several(datasets, data.name(part))
+        new[f"{part}_dataloader"] = {"dataset": dataset} | ({"batch_size": images} if part == "train" else {})
+        if part == "val" and "ignore_index" in datasets[0]:  # which scores the data set there
+            new["val_evaluator"]["ignore_index"] = datasets[0]["ignore_index"]
+    data.done(("train", "val", "test", "samples_per_gpu"))
+    if not found.normalisations:
+        raise ConfigError("data.train.pipeline has no Normalize, so there is no mean and std")
+    for name, values in zip(("Normalize", "size of Pad"), found, strict=True):
+        if any(other != values[0] for other in values):
+            raise ConfigError(f"the {name} of the parts of data differ: {values}")
+    new["data_preprocessor"] = preprocessor = found.normalisations[0]
+    if found.sizes:
+        preprocessor["size"] = found.sizes[0]
+
+
+def _several(datasets: list[dict[str, Any]], where: str) -> dict[str, Any]:
+    """Data sets that follow one another."""
+    return Placed({"type": "ConcatDataset", "datasets": datasets}, where)
+
+
+def _note_separate_scores(where: str, training: bool, ignored: dict[str, str]) -> None:
+    if not training:
+        ignored[f"{where}.separate_eval"] = "scores are of all images together"
+
+
+def _dataset(fields: Fields, training: bool, found: Pipelines) -> dict[str, Any]:
     """A data set in the shape of 1.x; collects what its pipeline says about normalising and padding."""
-    kind = fields.take("type")
+    kind = fields.text("type")
     if kind == "RepeatDataset":
-        times, inner = fields.take("times", 1), fields.section("dataset")
-        fields.done()
-        return {"type": kind, "times": times, "dataset": _dataset(inner, training, normalisations, sizes)}
+        fields.ignore("training never runs out of passes", "times")
+        inner = fields.section("dataset")
+        fields.done(("times", "dataset"))
+        return _dataset(inner, training, found)
     if kind == "ConcatDataset":
-        inner = [
-            Fields(item, f"{fields.where}.datasets[{i}]", fields.ignored)
-            for i, item in enumerate(fields.take("datasets"))
-        ]
-        fields.ignore("scores are of all images", "separate_eval")
-        fields.done()
-        return {"type": kind, "datasets": [_dataset(item, training, normalisations, sizes) for item in inner]}
-    pipeline = _pipeline(
-        fields.take("pipeline"), fields.name("pipeline"), training, normalisations, sizes, fields.ignored
-    )
-    meta = {name: fields.take(name) for name in ("classes", "palette") if name in fields}
-    places = [_list(fields.take(name, None)) for name in ("img_dir", "ann_dir", "split")]
+        inner = [_dataset(item, training, found) for item in fields.sections("datasets")]
+        fields.take("separate_eval", None)
+        _note_separate_scores(fields.where, training, fields.ignored)
+        fields.done(("datasets", "separate_eval"))
+        return _several(inner, fields.where)
+    if kind in REFERENCE_NAMES:
+        _check_classes(fields, kind)
+    _check_loader(fields.section("gt_seg_map_loader_cfg", None))
+    pipeline = _pipeline(fields.sections("pipeline"), training, found)
+    if not training and not any(item["type"] == "LoadAnnotations" for item in pipeline):
+        pipeline.append({"type": "LoadAnnotations"})
+    meta = Placed({name: fields.take(name) for name in ("classes", "palette") if name in fields}, fields.where)
+    places = []
+    for name in ("img_dir", "ann_dir", "split"):
+        places.append(_list(fields.take(name, None)))
+        if not all(place is None or isinstance(place, str) for place in places[-1]):
+            raise ConfigError(f"{fields.name(name)}={places[-1]!r} must be a path, or a list of them")
+    separate = fields.take("separate_eval", None)
     new = {"type": kind, **fields.rest(), "metainfo": meta, "pipeline": pipeline}
     count = max(map(len, places))
     if any(len(values) not in (1, count) for values in places):
         raise ConfigError(f"{fields.where}: img_dir, ann_dir and split must have one entry or {count} each")
     several = [
-        {**new, "data_prefix": {"img_path": image, "seg_map_path": label}, "ann_file": split}
+        Placed({**new, "data_prefix": {"img_path": image, "seg_map_path": label}, "ann_file": split}, fields.where)
         for image, label, split in zip(*(values * (count // len(values)) for values in places), strict=True)
     ]
-    return several[0] if count == 1 else {"type": "ConcatDataset", "datasets": several}
+    if count > 1 or separate is not None:
+        _note_separate_scores(fields.where, training, fields.ignored)
+    return several[0] if count == 1 else _several(several, fields.where)
+
+
+def _check_classes(fields: Fields, kind: str) -> None:
+    """Refuses a selection of classes of labels that count from 1, which 0.x selects before it counts them from 0."""
+    info = DATASETS[REFERENCE_NAMES[kind][0]]
+    classes, reduced = fields.peek("classes"), fields.peek("reduce_zero_label", info.reduce_zero_label)
+    if classes is not None and info.classes and tuples(classes) != info.classes and reduced:
+        raise ConfigError(f"{fields.name('classes')} with reduce_zero_label=True has no counterpart here")
+
+
+def _check_loader(fields: Fields) -> None:
+    """Of how the masks are read for scores, only what changes nothing has a counterpart."""
+    fields.expect("imdecode_backend", "pillow", "cv2")
+    fields.expect("reduce_zero_label", False)
+    fields.ignore(MACHINE, "file_client_args")
+    fields.done(("imdecode_backend",))
 
 
 def _pipeline(
-    pipeline: Sequence[Mapping[str, Any]],
-    where: str,
-    training: bool,
-    normalisations: list,
-    sizes: list,
-    ignored: dict[str, str],
-    scale: Any = None,
+    pipeline: Sequence[Fields], training: bool, found: Pipelines, scale: Any = None, inside: bool = False
 ) -> list[dict[str, Any]]:
-    """Transforms in the shape of 1.x. `scale` is what a MultiScaleFlipAug around them says."""
-    new, normalised = [], False
-    for i, transform in enumerate(pipeline):
-        fields = Fields(transform, f"{where}[{i}]", ignored)
-        kind = fields.take("type")
+    """Transforms in the shape of 1.x. `inside` a MultiScaleFlipAug the scale is that which it says."""
+    new: list[dict[str, Any]] = []
+    normalised = False
+    for fields in pipeline:
+        kind = fields.text("type")
         if kind == "MultiScaleFlipAug":
-            fields.ignore(AUGMENTED, "flip", "img_ratios", "flip_direction")
-            inner = fields.take("transforms")
-            new += _pipeline(
-                inner, fields.name("transforms"), False, normalisations, sizes, ignored, fields.take("img_scale", None)
-            )
-            fields.done()
+            fields.ignore(AUGMENTED, "flip", "flip_direction")
+            new += _pipeline(fields.sections("transforms"), training, found, _only_scale(fields), inside=True)
+            fields.done(("img_scale", "img_ratios", "flip", "transforms"))
         elif kind == "Normalize":
-            rgb = fields.take("to_rgb", True)
-            normalisations.append({"mean": fields.take("mean"), "std": fields.take("std"), "bgr_to_rgb": rgb})
-            fields.done()
+            fields.expect("to_rgb", True)
+            normalisation = {name: fields.items(name) for name in ("mean", "std")} | {"bgr_to_rgb": True}
+            found.normalisations.append(Placed(normalisation, fields.where))
+            fields.done(("mean", "std", "to_rgb"))
             normalised = True
-        elif kind == "Resize":
-            new.append(_resize(fields, scale))
+        elif kind == "Pad" and normalised:
+            if not training or fields.peek("size") is None:
+                raise ConfigError(f"{fields.where}: Pad after Normalize is known in training, to a size, only")
+            found.sizes.append(fields.pair("size"))
+            for name, allowed in (("size_divisor", None), ("pad_val", 0), ("seg_pad_val", 255)):
+                fields.expect(name, allowed)
+            fields.done(("size",))
+        elif kind == "Resize" and inside and scale is None:
+            fields.ignore_all_but((), "it keeps the size at a ratio of 1")
         elif kind == "RandomFlip" and not training:
             fields.ignore_all_but((), AUGMENTED)
-            ignored[fields.where] = AUGMENTED
-        elif kind == "RandomFlip":
-            prob = fields.take("prob", fields.take("flip_ratio", None))
-            new.append({"type": kind, "prob": prob, **fields.rest()})
-        elif kind == "Pad":
-            size, rest = fields.take("size", None), fields.rest()
-            fill = {"img": rest.pop("pad_val", 0), "seg": rest.pop("seg_pad_val", 255)}
-            if training and normalised and size is not None and fill == {"img": 0, "seg": 255} and not rest:
-                sizes.append(tuples(size))
-            elif normalised:
-                raise ConfigError(f"{fields.where}: Pad after Normalize is known in training, with zeros and 255, only")
-            else:
-                size = {} if size is None else {"size": tuple(reversed(size))}
-                new.append({"type": kind, **size, "pad_val": fill, **rest})
+            fields.ignored[fields.where] = AUGMENTED
         else:
-            new.append({"type": kind, **fields.rest()})
-    if not training and scale is None and not any(item["type"] == "LoadAnnotations" for item in new):
-        new.append({"type": "LoadAnnotations"})
+            new.append(Placed(_transform(kind, fields, training, scale), fields.where))
     return new
 
 
-def _resize(fields: Fields, scale: Any) -> dict[str, Any]:
-    """Resize chose at random by its fields; 1.x has a name for each choice."""
-    scale = tuples(fields.take("img_scale", None) or scale)
-    ratios, keep = fields.take("ratio_range", None), fields.take("keep_ratio", True)
-    mode = fields.take("multiscale_mode", "range")
+def _transform(kind: str, fields: Fields, training: bool, scale: Any) -> dict[str, Any]:
+    """One transform that 1.x has, too."""
+    if kind == "Resize":
+        return _resize(fields, scale)
+    own: dict[str, Any] = {}
+    if kind == "RandomFlip":
+        old = fields.take("flip_ratio", None)
+        own["prob"] = fields.take("prob", old)
+    elif kind == "Pad":
+        own["pad_val"] = {"img": fields.take("pad_val", 0), "seg": fields.take("seg_pad_val", 255)}
+        if (size := fields.pair("size", None)) is not None:
+            own["size"] = size[::-1]
+    elif kind == "LoadAnnotations" and training:  # which does not ask the data set there
+        own["reduce_zero_label"] = fields.flag("reduce_zero_label", False)
+    return {"type": kind, **own, **fields.rest()}
+
+
+def _only_scale(fields: Fields) -> tuple[int, int] | None:
+    """The scale that a MultiScaleFlipAug tests at, before augmentation; None: that of the image."""
+    scale, ratios = tuples(fields.take("img_scale", None)), tuples(fields.take("img_ratios", None))
+    if isinstance(scale, tuple) and len(scale) == 1:
+        scale = scale[0]
+    if ratios is not None:
+        if 1 not in _list(ratios):
+            raise ConfigError(f"{fields.name('img_ratios')}={ratios!r} without 1 has no counterpart here")
+        fields.ignored[fields.name("img_ratios")] = AUGMENTED
+    elif scale is None:
+        raise ConfigError(f"{fields.name('img_scale')} is missing")
+    if isinstance(scale, tuple) and scale and isinstance(scale[0], tuple):
+        raise ConfigError(f"{fields.name('img_scale')}={scale!r}: {AUGMENTED}; give one scale")
+    return scale
+
+
+def _resize(fields: Fields, given: Any) -> dict[str, Any]:
+    """Resize chose at random by its fields; 1.x has a name for each choice. `given` is a scale that goes before."""
+    scale, ratios = tuples(fields.take("img_scale", None)), fields.items("ratio_range", None)
+    keep, mode = fields.flag("keep_ratio", True), fields.take("multiscale_mode", "range")
     fields.expect("min_size", None)
-    rest = fields.rest()
-    several = isinstance(scale, tuple) and scale and isinstance(scale[0], tuple)
-    if several and len(scale) == 1:
-        scale, several = scale[0], False
-    if several and mode == "value":
-        return {"type": "RandomChoiceResize", "scales": scale, "keep_ratio": keep, **rest}
-    if several or ratios is not None:
-        ratio = {} if ratios is None else {"ratio_range": tuples(ratios)}
-        return {"type": "RandomResize", "scale": scale, **ratio, "keep_ratio": keep, **rest}
-    if scale is None:
-        raise ConfigError(f"{fields.where}: Resize needs img_scale here")
-    return {"type": "Resize", "scale": scale, "keep_ratio": keep, **rest}
+    fields.done(("img_scale", "multiscale_mode", "ratio_range", "keep_ratio"))
+    if given is not None:
+        return {"type": "Resize", "scale": given, "keep_ratio": keep}
+    if isinstance(scale, tuple) and len(scale) == 1:
+        scale = scale[0]
+    several = isinstance(scale, tuple) and all(isinstance(one, tuple) for one in scale)
+    if scale is None or (several and ratios is not None) or mode not in ("range", "value"):
+        raise ConfigError(
+            f"{fields.where}: Resize with img_scale={scale!r}, ratio_range={ratios!r} and multiscale_mode={mode!r} has "
+            "no counterpart here"
+        )
+    if ratios is not None:
+        return {"type": "RandomResize", "scale": scale, "ratio_range": ratios, "keep_ratio": keep}
+    if not several:
+        return {"type": "Resize", "scale": scale, "keep_ratio": keep}
+    if mode == "value":
+        return {"type": "RandomChoiceResize", "scales": scale, "keep_ratio": keep}
+    if any(len(one) == 2 and one[0] < one[1] for one in scale):  # it draws a long and a short side
+        raise ConfigError(f"{fields.name('img_scale')}={scale!r}: give the longer side first")
+    return {"type": "RandomResize", "scale": scale, "keep_ratio": keep}
 
 
 def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return list(value) if isinstance(value, list | tuple) and value else [value]

@@ -10,13 +10,60 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, hrnet, mobilenet_v2, mobilenet_v3, resnest, resnet, resnext
-from jaxseg.models.heads import fcn, gc, lraspp, ocr, psp, uper
+from jaxseg.models.backbones import (
+    bisenetv1,
+    bisenetv2,
+    cgnet,
+    ddrnet,
+    erfnet,
+    hrnet,
+    icnet,
+    mobilenet_v2,
+    mobilenet_v3,
+    resnest,
+    resnet,
+    resnext,
+    stdc,
+    unet,
+)
+from jaxseg.models.heads import (
+    ann,
+    apc,
+    aspp,
+    cc,
+    da,
+    ddr,
+    dm,
+    dnl,
+    ema,
+    enc,
+    fcn,
+    fpn,
+    gc,
+    isa,
+    lraspp,
+    nl,
+    ocr,
+    pid,
+    point,
+    psa,
+    psp,
+    sep_aspp,
+    uper,
+)
+from jaxseg.models.heads import stdc as stdc_head
+from jaxseg.models.necks import feature2pyramid, ic_neck, jpu, mla, multilevel
+from jaxseg.models.necks import fpn as fpn_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
+    "BiSeNetV1": bisenetv1.BiSeNetV1,
+    "BiSeNetV2": bisenetv2.BiSeNetV2,
     "CGNet": cgnet.CGNet,
+    "DDRNet": ddrnet.DDRNet,
+    "ERFNet": erfnet.ERFNet,
     "HRNet": hrnet.HRNet,
+    "ICNet": icnet.ICNet,
     "MobileNetV2": mobilenet_v2.MobileNetV2,
     "MobileNetV3": mobilenet_v3.MobileNetV3,
     "ResNeSt": resnest.ResNeSt,
@@ -24,14 +71,42 @@ BACKBONES: Registry = {
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
+    "STDCContextPathNet": stdc.STDCContextPathNet,
+    "STDCNet": stdc.STDCNet,
+    "UNet": unet.UNet,
 }
-NECKS: Registry = {}
+NECKS: Registry = {
+    "Feature2Pyramid": feature2pyramid.Feature2Pyramid,
+    "FPN": fpn_neck.FPN,
+    "ICNeck": ic_neck.ICNeck,
+    "JPU": jpu.JPU,
+    "MLANeck": mla.MLANeck,
+    "MultiLevelNeck": multilevel.MultiLevelNeck,
+}
 HEADS: Registry = {
+    "ANNHead": ann.ANNHead,
+    "APCHead": apc.APCHead,
+    "ASPPHead": aspp.ASPPHead,
+    "CCHead": cc.CCHead,
+    "DAHead": da.DAHead,
+    "DDRHead": ddr.DDRHead,
+    "DepthwiseSeparableASPPHead": sep_aspp.DepthwiseSeparableASPPHead,
+    "DMHead": dm.DMHead,
+    "DNLHead": dnl.DNLHead,
+    "EMAHead": ema.EMAHead,
+    "EncHead": enc.EncHead,
     "FCNHead": fcn.FCNHead,
+    "FPNHead": fpn.FPNHead,
     "GCHead": gc.GCHead,
+    "ISAHead": isa.ISAHead,
     "LRASPPHead": lraspp.LRASPPHead,
+    "NLHead": nl.NLHead,
     "OCRHead": ocr.OCRHead,
+    "PIDHead": pid.PIDHead,
+    "PointHead": point.PointHead,
+    "PSAHead": psa.PSAHead,
     "PSPHead": psp.PSPHead,
+    "STDCHead": stdc_head.STDCHead,
     "UPerHead": uper.UPerHead,
 }
 SEGMENTORS: Registry = {

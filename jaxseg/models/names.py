@@ -8,7 +8,7 @@ which that is not so says it in its attribute `dotted_names`, pairs of a pattern
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -27,7 +27,7 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# The heads' last layer, the only one that depends on the classes.
+# The heads' last layers, the only ones that depend on the classes: of this name, or one that ends in it.
 CLASS_LAYER = "conv_seg"
 
 
@@ -84,6 +84,27 @@ def reference_constants(model: nn.Module) -> dict[str, np.ndarray]:
     }
 
 
+def second_names(model: nn.Module, paths: Iterable[Path]) -> dict[Path, str]:
+    """The second names of those variables that the reference's state dict has twice, because it shares a module.
+
+    A backbone, neck or head says which in its attribute `second_names`: pairs of a pattern of the first name, as it
+    is below it, and what that becomes in the second. When both are loaded, the second counts, as in PyTorch.
+
+    Args:
+        model: The segmentor.
+        paths: Of variables, collection first.
+    """
+    seconds = {}
+    for path in paths:
+        part, module = _part(model, path[1])
+        first = dotted_name(model, path[1:]).removeprefix(f"{part}.")
+        for pattern, replacement in getattr(module, "second_names", ()):
+            second, found = re.subn(pattern, replacement, first)
+            if found:
+                seconds[path] = f"{part}.{second}"
+    return seconds
+
+
 def sample_shape(model: nn.Module) -> tuple[int, int, int, int]:
     """Of images to initialise a segmentor with; a part that needs larger ones has their size in `sample_size`."""
     sizes = [getattr(part, "sample_size", (64, 64)) for part in (model.backbone, model.final_head)]
@@ -101,13 +122,15 @@ def reference_name(path: Path) -> str:
     return ".".join((*path[:-1], LEAVES.get(path[-1], path[-1])))
 
 
+def of_classes(path: Sequence[str]) -> bool:
+    """Whether a parameter belongs to a head's last layer."""
+    return any(part.endswith(CLASS_LAYER) for part in path)
+
+
 def dotted_name(model: nn.Module, path: Path) -> str:
     """The reference's name of a variable of a segmentor; `path` begins after the collection."""
     part, *inner = path
-    name = re.sub(r"_(\d+)$", r".\1", part)
-    module = getattr(model, name.split(".")[0])
-    if isinstance(module, tuple | list):
-        module = module[int(name.split(".")[1])]
+    name, module = _part(model, part)
     for step in inner[:-1]:
         for pattern, dotted in getattr(module, "dotted_names", ()):
             step, found = re.subn(pattern, dotted, step)
@@ -117,3 +140,10 @@ def dotted_name(model: nn.Module, path: Path) -> str:
             step = re.sub(r"_(?=\d+(?:_|$))", ".", step)
         name += f".{step}"
     return f"{name}.{LEAVES.get(path[-1], path[-1])}"
+
+
+def _part(model: nn.Module, part: str) -> tuple[str, nn.Module]:
+    """The reference's name of a backbone, neck or head, and the module."""
+    name = re.sub(r"_(\d+)$", r".\1", part)
+    module = getattr(model, name.split(".")[0])
+    return name, module[int(name.split(".")[1])] if isinstance(module, tuple | list) else module

@@ -26,13 +26,14 @@ def register(registry: Registry, name: str, module: type[nn.Module]) -> type[nn.
     return module
 
 
-def build(registry: Registry, config: Config, where: str) -> nn.Module:
+def build(registry: Registry, config: Config, where: str, name: str | None = None) -> nn.Module:
     """Builds the module that `config` describes.
 
     Args:
         registry: Classes by name.
         config: `type`, a name or a class, and the fields of that class.
         where: What the config is of, for messages: "backbone".
+        name: Of the submodule, where it is built inside of another module.
 
     Raises:
         ConfigError: `type` is missing or unknown, or a field is unknown or missing.
@@ -45,11 +46,11 @@ def build(registry: Registry, config: Config, where: str) -> nn.Module:
     if module is None:
         raise ConfigError(f"{where}.type={kind!r} is not known. {did_you_mean(kind, registry)}")
     allowed = [field.name for field in _fields(module)]
-    for name in fields:
-        if name not in allowed:
-            raise ConfigError(f"{where}: {module.__name__} has no field {name!r}. {did_you_mean(name, allowed)}")
+    for field in fields:
+        if field not in allowed:
+            raise ConfigError(f"{where}: {module.__name__} has no field {field!r}. {did_you_mean(field, allowed)}")
     try:
-        return module(**fields)
+        return module(**fields) if name is None else module(**fields, name=name)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from error
 

@@ -6,6 +6,8 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from jaxseg.errors import ConfigError, did_you_mean
+
 
 class EncoderDecoder(nn.Module):
     """Backbone, optional neck, one decode head and any number of auxiliary heads.
@@ -68,8 +70,13 @@ class EncoderDecoder(nn.Module):
 
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the paths of parameters that are not trained."""
-        frozen = getattr(self.backbone, "frozen_parameters", tuple)
-        return tuple(f"backbone/{prefix}" for prefix in frozen())
+        parts = {"backbone": self.backbone}
+        for field in ("decode_head", "auxiliary_head"):
+            part = getattr(self, field)
+            several = isinstance(part, tuple | list)
+            parts |= {f"{field}_{i}": item for i, item in enumerate(part)} if several else {field: part}
+        frozen = {name: getattr(part, "frozen_parameters", tuple)() for name, part in parts.items()}
+        return tuple(f"{name}/{prefix}" for name, prefixes in frozen.items() for prefix in prefixes)
 
 
 class CascadeEncoderDecoder(EncoderDecoder):
@@ -79,10 +86,12 @@ class CascadeEncoderDecoder(EncoderDecoder):
         decode_head: The heads, in their order; those after the first are called as `head(features, train, logits)`
             with the logits of the one before.
         num_stages: Number of heads.
+        train_cfg: What the heads' `settings` name, for training; for evaluation that is in `test_cfg`.
     """
 
     decode_head: Sequence[nn.Module]
     num_stages: int | None = None
+    train_cfg: Mapping | None = None
 
     def __call__(self, images: Float[Array, "b h w c"], train: bool = False) -> dict[str, Any]:
         """Maps normalised images to logits, as an EncoderDecoder; while training of every decode head: "decode_0", ...
@@ -94,13 +103,26 @@ class CascadeEncoderDecoder(EncoderDecoder):
         outputs, logits = {}, None
         for i, head in enumerate(self.decode_head):
             previous = () if i == 0 else (logits,)
-            outputs[f"decode_{i}"] = head(features, train, *previous)
+            outputs[f"decode_{i}"] = head(features, train, *previous, **self.settings(head, train))
             logits = outputs[f"decode_{i}"]
             if train and not self.is_initializing() and i + 1 < len(self.decode_head):
-                logits = head(features, train, *previous)
+                logits = head(features, train, *previous, **self.settings(head, train))
         if not train and not self.is_initializing():
             return {"decode": logits}
         return outputs | {name: head(features, train) for name, head in self.auxiliary_heads().items()}
+
+    def settings(self, head: nn.Module, train: bool) -> dict[str, Any]:
+        """What a head takes of `train_cfg` or `test_cfg`.
+
+        Raises:
+            ConfigError: There is something in `train_cfg` that no head takes.
+        """
+        known = [name for head in self.decode_head for name in getattr(head, "settings", ())]
+        for name in self.train_cfg or ():
+            if name not in known:
+                raise ConfigError(f"model.train_cfg has no field {name!r}. {did_you_mean(name, known)}")
+        given = (self.train_cfg or {}) if train else self.test_cfg
+        return {name: given[name] for name in getattr(head, "settings", ()) if name in given}
 
     def heads(self) -> dict[str, nn.Module]:
         """The heads by the names of their outputs while training, which are also the prefixes of their losses."""

@@ -179,6 +179,7 @@ def test_other_classes(files, tmp_path):
     said = refused(*words, "--cfg-options", *fields)
     assert "iter_6.pth: The checkpoint does not fit the model" in said
     assert "does not fit params/decode_head/conv_seg/kernel" in said
+    assert "--new_classes" in said
     assert not (tmp_path / "a").exists()
     ended = runs.call("convert", *words, "--new_classes", "--cfg-options", *fields)
     assert ended.status == 0, ended.err

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.engine.schedules import PIECES, build_schedule
+from jaxseg.engine.schedules import PIECES, build_schedule, piece_defaults
 from jaxseg.errors import ConfigError
 from reference import FIXTURES, load_json
 
@@ -58,6 +58,11 @@ def test_a_piece_without_end_lasts_for_the_run():
         ([{"type": "PolyLR", "begin": 10, "end": 10}], "begin=10 must be before end=10"),
         ([{"type": "PolyLR", "begin": 20, "end": 15}], "begin=20 must be before end=15"),
         ([{"type": "PolyLR", "by_epoch": True}], "'by_epoch'"),
+        ([{"type": "WarmupLR"}], r"schedule\[0\].end=None must be the number of steps"),
+        ([{"type": "WarmupLR", "end": 0}], r"schedule\[0\].end=0 must be the number of steps"),
+        ([{"type": "WarmupLR", "end": 5, "mode": "expo"}], "mode='expo' is not known. Did you mean exp"),
+        ([{"type": "PolyLR"}, {"type": "WarmupLR", "end": 5, "factor": 0}], r"schedule\[1\].factor=0 must be above 0"),
+        ([{"type": "WarmupLR", "end": 5, "begin": 1}], "WarmupLR has no field 'begin'"),
     ],
 )
 def test_errors(pieces, message):
@@ -69,3 +74,30 @@ def test_a_piece_beyond_the_end_of_a_short_run_does_nothing():
     warmup = {"type": "LinearLR", "start_factor": 0.1, "begin": 0, "end": 10}
     short = build_schedule((warmup, {"type": "PolyLR", "begin": 10}), 4)
     assert [short.rate(step, 1.0) for step in range(4)] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("mode", "factors"),
+    [
+        ("linear", [0.2, 0.4, 0.6, 0.8, 1, 1]),
+        ("constant", [0.2, 0.2, 0.2, 0.2, 1, 1]),
+        ("exp", [0.2, 0.2**0.75, 0.2**0.5, 0.2**0.25, 1, 1]),
+    ],
+)
+def test_warmup_multiplies_the_curve_beside_it(mode, factors):
+    curve = [{"type": "PolyLR", "power": 0.9, "eta_min": 1e-4}]
+    warmup = {"type": "WarmupLR", "end": 4, "mode": mode, "factor": 0.2}
+    alone, warmed = build_schedule(curve, 6), build_schedule([*curve, warmup], 6)
+    for base in (0.01, 0.3):
+        rates = [warmed.rate(step, base) / alone.rate(step, base) for step in range(6)]
+        assert rates == pytest.approx(factors)
+    rates = jax.jit(jax.vmap(lambda step: warmed(step, 0.01)))(jnp.arange(6))
+    np.testing.assert_allclose(rates, [warmed.rate(step, 0.01) for step in range(6)], rtol=1e-6)
+
+
+def test_warmup_of_defaults():
+    warmup = {"type": "WarmupLR", "end": 2}
+    assert piece_defaults(warmup) == {"mode": "linear", "factor": 0.1}
+    left_out, stated = build_schedule([warmup], 4), build_schedule([warmup | piece_defaults(warmup)], 4)
+    assert [left_out.rate(step, 1.0) for step in range(4)] == pytest.approx([0.1, 0.55, 1, 1])
+    np.testing.assert_array_equal(left_out.scale, stated.scale)

@@ -10,6 +10,7 @@ import pytest
 from jaxseg.errors import ConfigError
 from jaxseg.losses import head_losses, model_losses
 from jaxseg.losses.cross_entropy import cross_entropy_loss
+from jaxseg.losses.dice import dice_loss
 from jaxseg.losses.samplers import ohem_pixel_weights
 from jaxseg.models.layers.resize import resize
 
@@ -75,6 +76,21 @@ def test_total_is_the_sum_of_what_is_called_loss(batch):
     np.testing.assert_allclose(total, logs["decode.loss_ce"] + logs["aux_0.loss_ce"] + logs["aux_1.loss_ce"], rtol=1e-6)
 
 
+def test_a_loss_with_an_ignore_index_of_its_own(batch):
+    """The head's is that of labels; Dice loss leaves out a class."""
+    logits, labels = batch
+    resized = resize(logits, labels.shape[1:])
+    for config, wanted in (({}, 255), ({"ignore_index": 1}, 1)):
+        logs = head_losses(head(loss_decode={"type": "DiceLoss", **config}, ignore_index=2), logits, labels)
+        np.testing.assert_allclose(logs["loss_dice"], dice_loss(resized, labels, ignore_index=wanted), rtol=1e-6)
+
+
+def test_what_is_not_reduced_is_averaged(batch):
+    logits, labels = batch
+    logs = head_losses(head(loss_decode={"type": "DiceLoss", "reduction": "none"}), logits, labels)
+    np.testing.assert_allclose(logs["loss_dice"], dice_loss(resize(logits, (9, 12)), labels), rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss_decode", [CE, (CE, {**CE, "loss_weight": 2.0}), {**CE, "use_sigmoid": True}])
 @pytest.mark.parametrize("thresh", [None, 0.3])
 def test_sampler(batch, loss_decode, thresh):
@@ -116,6 +132,10 @@ def test_no_gradient_flows_through_the_sampler(batch):
         ({"loss_decode": {"type": "CrossEntropyLos"}}, "Did you mean CrossEntropyLoss"),
         ({"loss_decode": {**CE, "class_weigth": (1.0,)}}, "'class_weigth'.*Did you mean class_weight"),
         ({"loss_decode": {**CE, "ignore_index": 0}}, "'ignore_index'"),
+        (
+            {"loss_decode": [CE, {"type": "DiceLoss"}], "sampler": {"type": "OHEMPixelSampler"}},
+            "sampler: DiceLoss has no loss of each pixel",
+        ),
         ({"sampler": {"type": "OHEMSampler"}}, "Did you mean OHEMPixelSampler"),
         ({"sampler": {"type": "OHEMPixelSampler", "treshold": 0.7}}, "'treshold'.*Did you mean thresh"),
     ],

@@ -6,9 +6,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jaxseg.errors import CheckpointError
-from jaxseg.mmseg.convert import convert, reference_names, to_ours
+from jaxseg.mmseg.convert import convert, reference_names, to_ours, to_state_dict
 from jaxseg.models import build_model
-from jaxseg.models.names import dotted_name, reference_name, variable_shapes
+from jaxseg.models.names import dotted_name, reference_name, second_names, variable_shapes
 from reference import GOLDEN, fill, load_npz, state_dict, structure
 from small_models import model_config
 
@@ -16,8 +16,11 @@ NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
 
 
 def keys_of(name):
+    """Names and shapes; of modules that the reference shares, by the first of their names."""
     meta, _ = load_npz(GOLDEN / f"{name}.npz")
-    return [key for key in meta["keys"] if not key[0].endswith("num_batches_tracked")]
+    model = build_model(structure(name))
+    seconds = second_names(model, variable_shapes(model)).values()
+    return [key for key in meta["keys"] if not key[0].endswith("num_batches_tracked") and key[0] not in seconds]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,33 @@ def test_shapes(name):
     assert {path: leaf.shape for path, leaf in variables.items()} == {p: leaf.shape for p, leaf in shapes.items()}
     assert {leaf.dtype for leaf in variables.values()} == {np.dtype(np.float32)}
     assert sum(leaf.size for leaf in variables.values()) == sum(int(np.prod(shape)) for _, shape, _ in keys_of(name))
+
+
+ANN = "ann__ann_r50-d8_4xb2-40k_cityscapes-512x1024"
+
+
+def test_names_of_shared_modules():
+    """What the reference has twice fills one variable: the second counts. The way back writes both, with counters."""
+    model = build_model(structure(ANN))
+    keys = [key[0] for key in load_npz(GOLDEN / f"{ANN}.npz")[0]["keys"]]
+    seconds = second_names(model, variable_shapes(model))
+    assert sorted(seconds.values()) == sorted(
+        key for key in keys if "context.stages.0.query_project" in key and "num_batches" not in key
+    )
+    tensors = state_dict(load_npz(GOLDEN / f"{ANN}.npz")[0]["keys"])
+    variables = convert(model, tensors)
+    back = to_state_dict(model, variables)
+    assert sorted(back) == sorted(keys)
+    for name in seconds.values():
+        first = name.replace("query_project", "key_project")
+        assert not np.array_equal(tensors[first], tensors[name])
+        np.testing.assert_array_equal(back[name], tensors[name])
+        np.testing.assert_array_equal(back[first], tensors[name])
+    for names in (seconds.values(), [name.replace("query_project", "key_project") for name in seconds.values()]):
+        once = {name: tensor for name, tensor in back.items() if name not in names}
+        jax.tree.map(np.testing.assert_array_equal, convert(model, once), variables)
+    with pytest.raises(CheckpointError, match="context/stages_0/key_project"):
+        convert(model, {name: tensor for name, tensor in back.items() if "context.stages.0" not in name})
 
 
 def test_layouts():

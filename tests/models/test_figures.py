@@ -1,10 +1,10 @@
-"""Backbones and heads against the reference, in float64: every variant of the fields, even and odd sizes."""
+"""Backbones, heads and necks against the reference, in float64: every variant of the fields, even and odd sizes."""
 
 import numpy as np
 import pytest
 
 from compiling import quick_jit
-from jaxseg.models import BACKBONES, HEADS
+from jaxseg.models import BACKBONES, HEADS, NECKS
 from jaxseg.models.registry import build
 from reference import FIXTURES, as_dtype, filled_variables, load_npz, nchw, nhwc, precision
 
@@ -51,3 +51,14 @@ def test_head(name):
         variables = as_dtype(filled_variables(head, case["keys"], features), np.float64)
         logits = quick_jit(head.apply)(variables, features)
     check(name, [logits])
+
+
+@each("neck")
+def test_neck(name):
+    case, _ = CASES[name]
+    neck = build(NECKS, case["config"], "neck")
+    features = inputs(case)
+    with precision(np.float64):
+        variables = as_dtype(filled_variables(neck, case["keys"], features), np.float64)
+        outputs = quick_jit(neck.apply)(variables, features)
+    check(name, outputs)

@@ -13,7 +13,8 @@ from jaxseg.inference import encode_decode
 from jaxseg.mmseg import convert
 from jaxseg.mmseg.convert import reference_names
 from jaxseg.models import build_model
-from reference import GOLDEN, as_dtype, load_npz, nchw, nhwc, precision, state_dict, structure
+from jaxseg.models.heads.stdc import STDCHead
+from reference import GOLDEN, as_dtype, fill, load_npz, nchw, nhwc, precision, state_dict, structure
 
 CGNET = "cgnet__cgnet_fcn_4xb4-60k_cityscapes-680x680"
 PSPNET = "pspnet__pspnet_r18-d8_4xb2-80k_cityscapes-512x1024"
@@ -29,10 +30,25 @@ def case(name, dtype):
     return pytest.param(name, dtype, marks=pytest.mark.slow if heavy else ())
 
 
-# ResNeSt's gradients say as little in float32.
-DOUBLE = tuple(name for name in NAMES if name == CGNET or name.startswith("resnest__"))
+# ResNeSt's gradients say as little in float32, and these DeepLabs' losses (PyTorch's gradients are off by 0.1, 0.3).
+# With two images, one of BiSeNetV1's norms is over two values: rounding the inputs to float32 changes the exact norms
+# of the gradients by up to 4e-4 (median).
+ILL_CONDITIONED = (
+    CGNET,
+    "deeplabv3__deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024",
+    "deeplabv3plus__deeplabv3plus_r101-d16-mg124_4xb2-40k_cityscapes-512x1024",
+)
+DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith(("resnest__", "bisenetv1__")))
 CASES = [case(name, np.float32) for name in NAMES if name not in DOUBLE]
 CASES += [case(name, np.float64) for name in (PSPNET, *DOUBLE)]
+
+
+@pytest.fixture(autouse=True)
+def filled_constants(monkeypatch):
+    """Every array of the reference's state dict was filled, the constant kernels of STDC's labels among them."""
+    shapes = {"laplacian_kernel": (1, 1, 3, 3), "fusion_kernel": (1, 3, 1, 1)}
+    kernels = {name: fill(f"auxiliary_head.2.{name}", shape) for name, shape in shapes.items()}
+    monkeypatch.setattr(STDCHead, "reference_constants", kernels)
 
 
 def case_id(value):
@@ -93,8 +109,10 @@ def test_train_pass(name, dtype):
 
     paths = reference_names(model, list(meta["grad_norms"]) + list(meta["stats_norms"]))
     gradients, stats = flatten_dict(gradients), flatten_dict(stats)
-    assert len(gradients) == len(meta["grad_norms"])
-    assert len(stats) == len(meta["stats_norms"])
+    frozen = model.frozen_parameters()
+    trained = [path for path in gradients if not frozen or not "/".join(path).startswith(frozen)]
+    assert len(trained) == len(meta["grad_norms"])
+    assert len([path for path in stats if path[-1] in ("mean", "var")]) == len(meta["stats_norms"])
     largest = max(meta["grad_norms"].values())
     errors = {}
     for key, expected in meta["grad_norms"].items():

@@ -17,6 +17,13 @@ from small_models import CLASSES, head_config, model_config, random_batch, rando
 
 # Where a head needs other fields than one map of 32 channels.
 FIELDS = {
+    "ANNHead": {"in_channels": (16, 32), "in_index": (2, 3), "project_channels": 4},
+    "DAHead": {"pam_channels": 4},
+    "DepthwiseSeparableASPPHead": {"c1_in_channels": 4, "c1_channels": 3},
+    "EMAHead": {"ema_channels": 12, "num_bases": 4},
+    "EncHead": {"in_channels": (8, 16, 32), "in_index": (1, 2, 3), "add_lateral": True, "num_codes": 4},
+    "FPNHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
+    "ISAHead": {"isa_channels": 8, "down_factor": (2, 3)},
     "LRASPPHead": {
         "in_channels": (8, 16, 32),
         "in_index": (1, 2, 3),
@@ -25,10 +32,12 @@ FIELDS = {
         "pool_stride": (1, 2),
     },
     "OCRHead": {"ocr_channels": 4},
+    "PSAHead": {"mask_size": (5, 4)},
+    "PointHead": {"in_channels": (4,), "in_index": (0,), "norm_cfg": None},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 # Heads that refine the logits of the head before them.
-REFINING = ("OCRHead",)
+REFINING = ("OCRHead", "PointHead")
 
 
 @functools.cache
@@ -56,7 +65,7 @@ def train_pass(model, variables, images, labels):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_training(name):
-    """Every parameter gets a gradient, and every running statistic moves."""
+    """Every parameter that is not frozen gets a gradient, and every running statistic moves."""
     model, variables = setup(name)
     loss, logs, stats, gradients = train_pass(model, variables, *random_batch((2, 97, 131)))
     losses = [value for key, value in logs.items() if "loss" in key]
@@ -65,7 +74,9 @@ def test_training(name):
     assert any("acc" in key for key in logs)
     np.testing.assert_allclose(loss, sum(losses), rtol=1e-6)
     assert np.isfinite(loss)
-    assert not [path for path, gradient in gradients.items() if not np.any(gradient)]
+    without = {path for path, gradient in gradients.items() if not np.any(gradient)}
+    frozen = model.frozen_parameters()
+    assert without == {path for path in gradients if frozen and "/".join(path).startswith(frozen)}
     assert all(np.isfinite(gradient).all() for gradient in gradients.values())
     before = flatten_dict(variables["batch_stats"])
     assert not [path for path in stats if np.array_equal(stats[path], before[path])]

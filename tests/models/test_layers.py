@@ -176,7 +176,8 @@ def random_conv(seed):
     padding = rng.integers(0, (size - 1) * dilation // 2 + 1)  # XLA itself fails at some of the larger ones
     reach = (size - 1) * dilation + 1
     height, width = np.maximum(rng.integers(1, 10, 2), reach - 2 * padding)
-    kernel = (*size, 1 if depthwise else channels, channels if depthwise else features)
+    outputs = channels * (1 + seed % 4 // 3)  # some depthwise ones have two a channel
+    kernel = (*size, 1 if depthwise else channels, outputs if depthwise else features)
     fields = {"stride": stride, "padding": padding, "dilation": dilation}
     fields = {name: tuple(int(v) for v in value) for name, value in fields.items()}
     return (2, int(height), int(width), channels), kernel, {**fields, "groups": channels if depthwise else 1}

@@ -70,6 +70,15 @@ def test_auxiliary_heads(auxiliary, names):
     jax.tree.map(np.testing.assert_array_equal, stats, variables["batch_stats"])
 
 
+def test_frozen_parameters_of_heads():
+    """What a head freezes is said by its whole path, wherever the head is."""
+    ema = head_config("EMAHead", ema_channels=12, num_bases=4)
+    model = build_model(model_config(ema, auxiliary_head=(aux_head(2, 0.4), ema)))
+    assert model.frozen_parameters() == ("decode_head/ema_mid_conv/", "auxiliary_head_1/ema_mid_conv/")
+    paths = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), IMAGES)["params"], sep="/")
+    assert len([path for path in paths if path.startswith(model.frozen_parameters())]) == 4
+
+
 def test_neck():
     config = model_config(head_config("FCNHead", in_channels=64, num_convs=1), neck={"type": Neck})
     output = jax.eval_shape(lambda x: build_model(config).init_with_output(jax.random.key(0), x)[0], IMAGES)

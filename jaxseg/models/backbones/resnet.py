@@ -1,6 +1,6 @@
 """ResNet and its variants V1c and V1d."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -180,8 +180,17 @@ class ResNet(nn.Module):
             raise ConfigError(f"backbone.multi_grid={tuple(self.multi_grid)} needs {last} entries")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> tuple[Float[Array, "b _ _ _"], ...]:
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        train: bool = False,
+        between: Callable[[Array, int], Array] | None = None,
+        ceil_mode: bool = False,
+    ) -> tuple[Float[Array, "b _ _ _"], ...]:
         """Returns the outputs of the stages `out_indices`.
+
+        For backbones around this one: `between(x, stage)` gives what the next stage gets of a stage's output, and
+        `ceil_mode` is that of the stem's pooling.
 
         Their strides are 4 times the running product of `strides`; their channels are `base_channels` times 1, 2,
         4, 8, and times 4 again in bottleneck networks.
@@ -190,7 +199,7 @@ class ResNet(nn.Module):
         block, stage_blocks = self.architectures[self.depth]
         if self.with_cp:
             block = nn.remat(block, static_argnums=(2,))
-        x = self.stem(x, self.trains(train, stage=0))
+        x = self.stem(x, self.trains(train, stage=0), ceil_mode)
         x = self.freeze(x, stage=0)
 
         outputs, channels = [], self.stem_channels
@@ -214,13 +223,15 @@ class ResNet(nn.Module):
             x = self.freeze(x, stage + 1)
             if stage in self.out_indices:
                 outputs.append(x)
+            if between is not None:
+                x = between(x, stage)
         return tuple(outputs)
 
     def block_fields(self) -> dict[str, Any]:
         """The fields that all blocks have in common and that depend on the kind of network."""
         return {"zero_init": self.zero_init_residual}
 
-    def stem(self, x: Array, train: bool) -> Array:
+    def stem(self, x: Array, train: bool, ceil_mode: bool = False) -> Array:
         """Brings the image to stride 4."""
         if self.deep_stem:
             half = self.stem_channels // 2
@@ -231,7 +242,7 @@ class ResNet(nn.Module):
         else:
             x = Conv(self.stem_channels, 7, 2, padding=3, use_bias=False, name="conv1")(x)
             x = jax.nn.relu(build_norm(self.norm_cfg, name=norm_name(self.norm_cfg, 1))(x, train))
-        return max_pool(x, 3, stride=2, padding=1)
+        return max_pool(x, 3, stride=2, padding=1, ceil_mode=ceil_mode)
 
     def block_dilations(self, stage: int, blocks: int) -> tuple[int, ...]:
         """Dilation of every block of a stage."""

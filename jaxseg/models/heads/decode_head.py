@@ -26,7 +26,7 @@ class DecodeHead(nn.Module):
         num_classes: Number of classes.
         out_channels: Channels of the logits; None: as many as classes. 1 is for two classes by a threshold.
         threshold: Probability above which a pixel is of class 1, where out_channels is 1.
-        dropout_ratio: Share of channels that are dropped before the classifier; -1, as 0, for none.
+        dropout_ratio: Share of channels that are dropped before the classifier; none, where it is below 0.
         conv_cfg: Kept for configs that state the plain convolution; anything else is refused.
         norm_cfg, act_cfg: Norm and activation of the head's convolutions.
         in_index: Which of the backbone's (or neck's) outputs to take.
@@ -119,12 +119,12 @@ class DecodeHead(nn.Module):
             **conv,
         )
 
-    def classify(self, x: Float[Array, "b h w channels"], train: bool) -> Float[Array, "b h w out_channels"]:
-        """Drops whole channels while training, then classifies every pixel.
+    def drop(self, x: Float[Array, "b h w c"], train: bool, name: str = "dropout") -> Float[Array, "b h w c"]:
+        """Drops whole channels while training; without a "dropout" key nothing is dropped."""
+        drop = train and self.has_rng("dropout")
+        return nn.Dropout(max(self.dropout_ratio, 0.0), broadcast_dims=(1, 2), name=name)(x, deterministic=not drop)
 
-        Without a "dropout" key nothing is dropped.
-        """
-        drop = train and self.dropout_ratio > 0 and self.has_rng("dropout")
-        x = nn.Dropout(self.dropout_ratio, broadcast_dims=(1, 2), name="dropout")(x, deterministic=not drop)
-        logits = Conv(self.logit_channels, 1, kernel_init=normal(0.01), name="conv_seg")(x)
+    def classify(self, x: Float[Array, "b h w channels"], train: bool) -> Float[Array, "b h w out_channels"]:
+        """Drops whole channels while training, then classifies every pixel."""
+        logits = Conv(self.logit_channels, 1, kernel_init=normal(0.01), name="conv_seg")(self.drop(x, train))
         return logits.astype(at_least_float32(x.dtype))

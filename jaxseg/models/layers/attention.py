@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseg.models.layers.conv import Conv
+from jaxseg.models.layers.conv import Conv, bare_conv
 from jaxseg.models.layers.conv_module import ConvModule
 from jaxseg.models.layers.norm import at_least_float32
 
@@ -61,10 +61,13 @@ class SelfAttention(nn.Module):
     ) -> Float[Array, "b h w out_channels"]:
         """What the pixels of `query_map` find in `key_map`."""
         few, many = (self.key_query_num_convs, self.key_query_norm), (self.value_out_num_convs, self.value_out_norm)
-        project_key = self.projection("key_project", self.channels, *few)
+        queried, keyed = query_map.shape[-1], key_map.shape[-1]
+        project_query = project_key = self.projection("key_project", keyed, self.channels, *few)
         # A shared projection runs twice, and its norms learn twice, as in the reference.
-        project_query = project_key if self.share_key_query else self.projection("query_project", self.channels, *few)
-        project_value = self.projection("value_project", self.channels if self.with_out else self.out_channels, *many)
+        if not self.share_key_query:
+            project_query = self.projection("query_project", queried, self.channels, *few)
+        width = self.channels if self.with_out else self.out_channels
+        project_value = self.projection("value_project", keyed, width, *many)
         query = project_query(query_map, train)
         key, value = project_key(key_map, train), project_value(key_map, train)
         if self.query_downsample is not None:
@@ -75,17 +78,22 @@ class SelfAttention(nn.Module):
         context = attend(*(flatten_pixels(x) for x in (query, key, value)), scale)
         context = context.reshape(*query_map.shape[:3], -1)
         if self.with_out:
-            context = self.projection("out_project", self.out_channels, *many, zero_init=True)(context, train)
+            project_out = self.projection("out_project", width, self.out_channels, *many, zero_init=True)
+            context = project_out(context, train)
         return context
 
-    def projection(self, name: str, features: int, num_convs: int, norm: bool, zero_init: bool = False) -> Callable:
+    def projection(
+        self, name: str, in_channels: int, features: int, num_convs: int, norm: bool, zero_init: bool = False
+    ) -> Callable:
         """1x1 convolutions, with norm and activation or without: `project(x, train)`."""
         names = [name] if num_convs == 1 else [f"{name}_{i}" for i in range(num_convs)]
         if norm:
             convs = [ConvModule(features, 1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg, name=n) for n in names]
+        elif zero_init and num_convs == 1:
+            convs = [Conv(features, 1, kernel_init=nn.initializers.zeros, name=name)]
         else:
-            init = {"kernel_init": nn.initializers.zeros} if zero_init and num_convs == 1 else {}
-            convs = [Conv(features, 1, **init, name=n) for n in names]
+            inputs = (in_channels, *[features] * (num_convs - 1))
+            convs = [bare_conv(channels, features, name=n) for channels, n in zip(inputs, names, strict=True)]
 
         def project(x: Array, train: bool) -> Array:
             for conv in convs:

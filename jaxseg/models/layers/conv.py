@@ -1,7 +1,9 @@
 """Two-dimensional convolution, with the forms that are quick on a CPU."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxseg.models.layers.initializers import kaiming_normal
+from jaxseg.models.layers.initializers import default_bias, default_kernel, kaiming_normal
 from jaxseg.models.layers.platform import on_cpu
 
 Pair = tuple[int, int]
@@ -74,7 +76,7 @@ class ConvTranspose(nn.Module):
         kernel_size, stride, padding, output_padding: One number, or (height, width). The output has
             (size - 1) * stride - 2 * padding + kernel_size + output_padding rows and columns.
         use_bias: Whether a bias is added.
-        kernel_init: Initializer of the kernel; the bias starts at 0.
+        kernel_init, bias_init: Initializers of the kernel and the bias.
     """
 
     features: int
@@ -84,6 +86,7 @@ class ConvTranspose(nn.Module):
     output_padding: int | Sequence[int] = 0
     use_bias: bool = True
     kernel_init: Callable = kaiming_normal()
+    bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 features"]:
@@ -99,8 +102,14 @@ class ConvTranspose(nn.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(x.dtype)
+            y = y + self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(x.dtype)
         return y
+
+
+def bare_conv(in_channels: int, features: int, kernel_size: int | Sequence[int] = 1, **fields: Any) -> Conv:
+    """A `Conv` that starts as a bare convolution of PyTorch does: what the reference has outside ConvModules."""
+    fan_in = math.prod(pair(kernel_size)) * in_channels // fields.get("groups", 1)
+    return Conv(features, kernel_size, kernel_init=default_kernel(), bias_init=default_bias(fan_in), **fields)
 
 
 def conv2d(
@@ -116,7 +125,9 @@ def conv2d(
     if on_cpu():
         if kernel.shape[:2] == (1, 1) and groups == 1 and padding == (0, 0):
             return pointwise_conv(x, kernel, stride)
-        if kernel.shape[2] == 1 and groups == kernel.shape[3] == x.shape[3]:
+        if kernel.shape[2] == 1 and groups == x.shape[3]:
+            # Several outputs of each channel (BiSeNetV2): as many copies of it.
+            x = jnp.repeat(x, kernel.shape[3] // groups, axis=3) if kernel.shape[3] != groups else x
             return depthwise_conv(x, kernel, stride, padding, dilation)
         covers = kernel.shape[0] >= stride[0] and kernel.shape[1] >= stride[1]
         if stride != (1, 1) and groups == 1 and dilation == (1, 1) and covers:

@@ -1,6 +1,6 @@
 """Convolution, norm and activation in one block."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -20,6 +20,7 @@ class ConvModule(nn.Module):
         act_cfg: Activation, or None.
         use_bias: Whether the convolution has a bias; None: only where no norm follows.
         order: Of the three, by their names "conv", "norm" and "act".
+        kernel_init: Initializer of the kernel; None: Kaiming normal, for the activation.
     """
 
     features: int
@@ -32,6 +33,7 @@ class ConvModule(nn.Module):
     act_cfg: Mapping | None = None
     use_bias: bool | None = None
     order: Sequence[str] = ("conv", "norm", "act")
+    kernel_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h2 w2 features"]:
@@ -46,7 +48,7 @@ class ConvModule(nn.Module):
             self.dilation,
             self.groups,
             use_bias=self.norm_cfg is None if self.use_bias is None else self.use_bias,
-            kernel_init=kaiming_normal(slope),
+            kernel_init=self.kernel_init or kaiming_normal(slope),
             name="conv",
         )
         for step in self.order:
@@ -66,6 +68,7 @@ class DepthwiseSeparableConvModule(nn.Module):
         features, kernel_size, stride, padding, dilation: As in `Conv`; all but the first are the depthwise one's.
         norm_cfg, act_cfg: Of both.
         dw_act_cfg: Activation of the depthwise one, where it is another; {} for none.
+        pw_norm_cfg: Norm of the pointwise one, where it is another; {} for none.
     """
 
     features: int
@@ -76,6 +79,7 @@ class DepthwiseSeparableConvModule(nn.Module):
     norm_cfg: Mapping | None = None
     act_cfg: Mapping | None = None
     dw_act_cfg: Mapping | None = None
+    pw_norm_cfg: Mapping | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h2 w2 features"]:
@@ -93,5 +97,6 @@ class DepthwiseSeparableConvModule(nn.Module):
             act_cfg=act_cfg,
             name="depthwise_conv",
         )(x, train)
-        pointwise = ConvModule(self.features, 1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg, name="pointwise_conv")
+        norm_cfg = self.norm_cfg if self.pw_norm_cfg is None else (self.pw_norm_cfg or None)
+        pointwise = ConvModule(self.features, 1, norm_cfg=norm_cfg, act_cfg=self.act_cfg, name="pointwise_conv")
         return pointwise(x, train)

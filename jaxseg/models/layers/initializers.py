@@ -31,6 +31,15 @@ def normal(std: float) -> Callable:
     return initialize
 
 
+def uniform(low: float, high: float) -> Callable:
+    """Uniform between two bounds."""
+
+    def initialize(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, low, high)
+
+    return initialize
+
+
 def default_kernel() -> Callable:
     """What a bare convolution or linear layer of PyTorch starts with: uniform within 1 / sqrt(fan_in)."""
 

@@ -1,0 +1,36 @@
+"""PSANet (Zhao et al. 2018) with ResNets: the reference's recipes by their names."""
+
+from ml_collections import ConfigDict
+
+from jaxseg.configs import common
+
+
+def model(name: common.RecipeName) -> dict:
+    """Masks of smaller size for ADE20K."""
+    return common.on_resnet("PSAHead", mask_size=(66, 66) if name.dataset == "ade20k" else (97, 97))(name)
+
+
+NAMES = """
+psanet_r101-d8_4xb2-40k_cityscapes-512x1024
+psanet_r101-d8_4xb2-40k_cityscapes-769x769
+psanet_r101-d8_4xb2-80k_cityscapes-512x1024
+psanet_r101-d8_4xb2-80k_cityscapes-769x769
+psanet_r101-d8_4xb4-160k_ade20k-512x512
+psanet_r101-d8_4xb4-20k_voc12aug-512x512
+psanet_r101-d8_4xb4-40k_voc12aug-512x512
+psanet_r101-d8_4xb4-80k_ade20k-512x512
+psanet_r50-d8_4xb2-40k_cityscapes-512x1024
+psanet_r50-d8_4xb2-40k_cityscapes-769x769
+psanet_r50-d8_4xb2-80k_cityscapes-512x1024
+psanet_r50-d8_4xb2-80k_cityscapes-769x769
+psanet_r50-d8_4xb4-160k_ade20k-512x512
+psanet_r50-d8_4xb4-20k_voc12aug-512x512
+psanet_r50-d8_4xb4-40k_voc12aug-512x512
+psanet_r50-d8_4xb4-80k_ade20k-512x512
+"""
+RECIPES = common.recipes(NAMES, model)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The recipe of that name."""
+    return common.named(RECIPES, arg)

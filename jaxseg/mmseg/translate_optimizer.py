@@ -1,0 +1,127 @@
+"""Optimizer and schedule of an MMSegmentation config, as `config.optimizer` and `config.schedule`."""
+
+import math
+from typing import Any
+
+from jaxseg.engine.optim import CLIP_FIELDS, OPTIMIZERS, RULES
+from jaxseg.engine.schedules import PIECES, WARMUP, build_schedule
+from jaxseg.errors import ConfigError, did_you_mean
+from jaxseg.mmseg.fields import Fields, is_number
+
+ENDLESS = 10**9  # the reference's `end` of a piece of the schedule that has none
+# Fields of PyTorch's optimizers that have this value only here.
+OPTIMIZER_CONSTANTS = {"dampening": 0, "amsgrad": False, "maximize": False}
+
+
+def translate_optimizer(fields: Fields) -> tuple[dict[str, Any], bool]:
+    """`config.optimizer` of `optim_wrapper`, and whether precision is mixed.
+
+    Raises:
+        ConfigError: A field has no counterpart; names it.
+    """
+    kind = fields.text("type", "OptimWrapper")
+    if kind == "AmpOptimWrapper":
+        fields.ignore("mixed precision is bfloat16 here, which needs no loss scale", "loss_scale", "dtype")
+    elif kind != "OptimWrapper":
+        raise ConfigError(
+            f"{fields.name('type')}={kind!r} has no counterpart here; OptimWrapper and AmpOptimWrapper have"
+        )
+    fields.expect("accumulative_counts", 1)
+    fields.expect("constructor", None, "DefaultOptimWrapperConstructor")
+    optimizer = _rule(fields.section("optimizer"))
+    paramwise = _paramwise(fields.section("paramwise_cfg", None))
+    if "weight_decay" not in optimizer and optimizer["type"] == "AdamW":
+        if paramwise is not None:  # its factors have nothing to multiply in the reference
+            raise ConfigError(f"{fields.name('optimizer.weight_decay')} is missing")
+        optimizer["weight_decay"] = 0.01  # PyTorch's default
+    clip = fields.take("clip_grad", None)
+    if clip is not None:
+        section = Fields(clip, fields.name("clip_grad"), fields.ignored)
+        section.expect("type", "norm")
+        norm = {"norm_type": section.take("norm_type")} if "norm_type" in section else {}
+        if norm and norm["norm_type"] not in (1, 2, math.inf, "inf"):
+            raise ConfigError(f"{section.name('norm_type')}={norm['norm_type']!r} is not one of 1, 2, inf")
+        clip = {"max_norm": section.number("max_norm")} | norm
+        section.done(CLIP_FIELDS)
+    fields.done(("type", "optimizer", "paramwise_cfg", "clip_grad"))
+    return optimizer | {"paramwise_cfg": paramwise, "clip_grad": clip}, kind == "AmpOptimWrapper"
+
+
+def _rule(fields: Fields) -> dict[str, Any]:
+    """The optimizer itself."""
+    kind = fields.text("type")
+    if kind not in OPTIMIZERS:
+        raise ConfigError(f"{fields.name('type')}={kind!r} is not known. {did_you_mean(kind, OPTIMIZERS)}")
+    optimizer = {"type": kind, "lr": fields.number("lr")}
+    if (decay := fields.number("weight_decay", None)) is not None:
+        optimizer["weight_decay"] = decay
+    for name, default in OPTIMIZERS[kind].items():
+        read = {bool: fields.flag, float: fields.number, tuple: fields.items}[type(default)]
+        if name in fields:
+            optimizer[name] = read(name)
+            if isinstance(default, tuple) and (len(optimizer[name]) != 2 or not all(map(is_number, optimizer[name]))):
+                raise ConfigError(f"{fields.name(name)}={optimizer[name]!r} must be two numbers")
+    for name, value in OPTIMIZER_CONSTANTS.items():
+        fields.expect(name, value)
+    fields.done((*OPTIMIZERS[kind], "lr", "weight_decay"))
+    return optimizer
+
+
+def _paramwise(fields: Fields) -> dict[str, Any] | None:
+    """Factors of the rate and the decay by parameter."""
+    if not fields:
+        return None
+    fields.ignore("no parameter is there twice", "bypass_duplicate")
+    rules: dict[str, Any] = {}
+    if "custom_keys" in fields:
+        keys, custom = fields.section("custom_keys", None), {}
+        for key, value in keys.rest().items():
+            section = Fields(value, keys.name(key), fields.ignored)
+            # In names, "_" stands for "." here.
+            custom[key.replace(".", "_")] = {
+                name: section.number(name) for name in ("lr_mult", "decay_mult") if name in section
+            }
+            section.ignore("the reference does not read it, but decay_mult", "wd_mult")
+            section.done(("lr_mult", "decay_mult"))
+        rules["custom_keys"] = custom
+    rules |= {name: fields.number(name) for name in RULES if name in fields}
+    fields.done(RULES)
+    return rules
+
+
+def translate_schedule(pieces: list[Fields], total_steps: int) -> tuple[dict[str, Any], ...]:
+    """`config.schedule` of `param_scheduler`.
+
+    Raises:
+        ConfigError: A field has no counterpart; names it.
+    """
+    translated = []
+    for fields in pieces:
+        kind = fields.text("type")
+        if kind not in (*PIECES, WARMUP):
+            raise ConfigError(f"{fields.name('type')}={kind!r} is not known. {did_you_mean(kind, PIECES)}")
+        if fields.flag("by_epoch", True):
+            raise ConfigError(f"{fields.name('by_epoch')}=True has no counterpart here: runs are counted in steps")
+        fields.ignore("logs have the rate", "verbose")
+        fields.expect("last_step", -1)
+        fields.expect("convert_to_iter_based", False)
+        piece = {"type": kind}
+        end = fields.number("end", None)
+        end = ENDLESS if end is None or end > ENDLESS else int(end)
+        for name, value in fields.rest().items():
+            texts = kind == WARMUP and isinstance(value, str)
+            if not texts and not all(map(is_number, value if isinstance(value, tuple) else (value,))):
+                raise ConfigError(f"{fields.name(name)}={value!r} must be a number")
+            if name in ("factor", "start_factor") and not 0 < value <= 1:
+                raise ConfigError(f"{fields.name(name)}={value!r} must be above 0, at most 1")
+            piece[name] = value
+        # Up to the end of the run, however long that is made, unless the curve depends on it.
+        lasts = kind in ("PolyLR", "LinearLR", "ConstantLR") or (kind == "CosineAnnealingLR" and "T_max" not in piece)
+        if end != total_steps and (lasts or end != ENDLESS):
+            piece["end"] = end
+        try:
+            build_schedule([piece], 1)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise ConfigError(f"{fields.where}: {error}") from error
+        translated.append(piece)
+    return tuple(translated)
