@@ -6,11 +6,21 @@ from ml_collections import ConfigDict
 
 from jaxseg.configs import common
 
+PYRAMID = {"dilations": (1, 12, 24, 36)}
 # Type and fields of the head that a name says.
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {
+    "deeplabv3": ("ASPPHead", PYRAMID),
+    "deeplabv3plus": ("DepthwiseSeparableASPPHead", {**PYRAMID, "c1_channels": 48}),
     "fcn": ("FCNHead", {"num_convs": 2}),
     "pspnet": ("PSPHead", {"pool_scales": (1, 2, 3, 6)}),
 }
+
+
+def decode_head(method: str, channels: int, finest: int, num_classes: int) -> dict[str, Any]:
+    """The head of a method on a last map of these channels; `finest` are those of the first, for DeepLabV3+."""
+    kind, fields = HEADS[method]
+    details = {"c1_in_channels": finest} if "c1_channels" in fields else {}
+    return common.head(kind, channels, 512, num_classes, **fields, **details)
 
 
 def model(name: common.RecipeName) -> dict:
@@ -23,15 +33,18 @@ def model(name: common.RecipeName) -> dict:
         "out_indices": (1, 2, 4, 6),
         "norm_cfg": dict(common.BN),
     }
-    kind, fields = HEADS[name.backbone]
     return common.encoder_decoder(
         backbone,
-        common.head(kind, 320, 512, name.num_classes, **fields),
+        decode_head(name.backbone, 320, 24, name.num_classes),
         common.auxiliary_fcn(96, 256, name.num_classes),
     )
 
 
 NAMES = """
+mobilenet-v2-d8_deeplabv3_4xb2-80k_cityscapes-512x1024
+mobilenet-v2-d8_deeplabv3_4xb4-160k_ade20k-512x512
+mobilenet-v2-d8_deeplabv3plus_4xb2-80k_cityscapes-512x1024
+mobilenet-v2-d8_deeplabv3plus_4xb4-160k_ade20k-512x512
 mobilenet-v2-d8_fcn_4xb2-80k_cityscapes-512x1024
 mobilenet-v2-d8_fcn_4xb4-160k_ade20k-512x512
 mobilenet-v2-d8_pspnet_4xb2-80k_cityscapes-512x1024

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from jaxseg.configs import common
-from jaxseg.configs.mobilenet_v2 import HEADS
+from jaxseg.configs.mobilenet_v2 import HEADS, decode_head
 
 
 def model(name: common.RecipeName) -> dict:
@@ -12,10 +12,9 @@ def model(name: common.RecipeName) -> dict:
         int(name.backbone.removeprefix("s")), name.stride, "ResNeSt",
         stem_channels=128, radix=2, reduction_factor=4, avg_down_stride=True,
     )  # fmt: skip
-    kind, fields = HEADS[name.words[0]]
     return common.encoder_decoder(
         backbone,
-        common.head(kind, 2048, 512, name.num_classes, **fields),
+        decode_head(name.words[0], 2048, 256, name.num_classes),
         common.auxiliary_fcn(1024, 256, name.num_classes),
     )
 
@@ -25,6 +24,10 @@ def in_the_model(config: ConfigDict) -> None:
 
 
 NAMES = """
+resnest_s101-d8_deeplabv3_4xb2-80k_cityscapes-512x1024
+resnest_s101-d8_deeplabv3_4xb4-160k_ade20k-512x512
+resnest_s101-d8_deeplabv3plus_4xb2-80k_cityscapes-512x1024
+resnest_s101-d8_deeplabv3plus_4xb4-160k_ade20k-512x512
 resnest_s101-d8_fcn_4xb2-80k_cityscapes-512x1024
 resnest_s101-d8_fcn_4xb4-160k_ade20k-512x512
 resnest_s101-d8_pspnet_4xb2-80k_cityscapes512x1024
