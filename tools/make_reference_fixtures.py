@@ -643,6 +643,10 @@ D8 = {"dilations": [1, 1, 2, 4], "strides": [1, 2, 1, 1]}
 EVEN, ODD = [1, 3, 64, 96], [1, 3, 61, 93]
 
 
+def _resnest(**more: Any) -> dict[str, Any]:
+    return _resnet(50, "ResNeSt", **more)
+
+
 def _hrnet(**more: Any) -> dict[str, Any]:
     extra = {
         f"stage{i}": {
@@ -689,10 +693,26 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "cgnet_odd": ({"type": "CGNet", "num_blocks": [2, 3], "norm_cfg": {**BN, "eps": 1e-3}}, ODD),
     "hrnet_odd": (_hrnet(), ODD),
     "hrnet_finest_only": (_hrnet(multiscale_output=False), EVEN),
+    "mobilenet_v2_odd": ({"type": "MobileNetV2", "norm_cfg": BN, "widen_factor": 0.5}, ODD),
+    "mobilenet_v3_large_odd": (
+        {"type": "MobileNetV3", "norm_cfg": BN, "arch": "large", "out_indices": [1, 3, 16]},
+        ODD,
+    ),
+    "mobilenet_v3_large": (
+        {"type": "MobileNetV3", "norm_cfg": BN, "arch": "large", "out_indices": [0, 7, 13], "reduction_factor": 2},
+        EVEN,
+    ),
+    "mobilenet_v3_small_odd": ({"type": "MobileNetV3", "norm_cfg": BN, "reduction_factor": 2}, ODD),
+    "resnest_odd": (_resnest(), ODD),
+    "resnest_groups": (_resnest(groups=2, base_width=32, reduction_factor=2, **D8), EVEN),
+    "resnest_one_result": (_resnest(radix=1, avg_down_stride=False), EVEN),
+    "resnext_odd": (_resnet(50, "ResNeXt", groups=2, base_width=32), ODD),
+    "resnext_d8_caffe": (_resnet(50, "ResNeXt", groups=4, base_width=8, style="caffe", **D8), EVEN),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
 MAP = [[2, 24, 13, 17]]
+WINDOWED = [[1, 4, 130, 161], [1, 6, 100, 121], [1, 8, 67, 71]]
 
 
 def _head(kind: str, shapes: list[list[int]], **more: Any) -> tuple[dict[str, Any], list[list[int]]]:
@@ -725,6 +745,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
+        ("lraspp", "LRASPPHead", WINDOWED, {"input_transform": "multiple_select"}),
     )
 }
 # Those that resize nothing.
@@ -841,6 +862,10 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "da": HEADS["da"][0],
     "dm": HEADS["dm"][0],
     "hrnet": BACKBONES["hrnet_odd"][0],
+    "mobilenet_v2": BACKBONES["mobilenet_v2_odd"][0],
+    "mobilenet_v3": BACKBONES["mobilenet_v3_small_odd"][0],
+    "resnest": _resnest(groups=2, base_width=32),
+    "resnext": BACKBONES["resnext_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],

@@ -56,7 +56,11 @@ FIELDS = {
         "psp_out_channels": 6,
         "out_channels": (8, 10, 12),
     },
+    "MobileNetV2": {"widen_factor": 0.25},
+    "MobileNetV3": {"reduction_factor": 4},
     "PIDNet": {"channels": 4, "ppm_channels": 6},
+    "ResNeSt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
+    "ResNeXt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
     "ResNet": RESNET,
     "ResNetV1c": RESNET,
     "ResNetV1d": RESNET,
@@ -78,7 +82,11 @@ OUTPUTS = {
     "ERFNet": ((2, 8),),
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
+    "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
+    "MobileNetV3": ((2, 16), (4, 16), (8, 576)),
     "PIDNet": ((8, 8), (8, 16), (8, 8)),
+    "ResNeSt": ((4, 16), (8, 32), (16, 64), (32, 128)),
+    "ResNeXt": ((4, 16), (8, 32), (16, 64), (32, 128)),
     "ResNet": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1c": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
@@ -89,7 +97,7 @@ OUTPUTS = {
 # Of the images, where maps that grow again are larger than this for others.
 SIZES = {"ERFNet": (96, 136)}
 # These pool images to one pixel and normalise that, which is 0 where there is one image; the reference refuses it.
-POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "ICNet", "PIDNet", "STDCContextPathNet"}
+POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "ICNet", "PIDNet", "ResNeSt", "STDCContextPathNet"}
 # Parameters without a gradient, in the reference, too: a shift of all pixels that the next norm takes away.
 WITHOUT = {"BiSeNetV2": {("semantic", "stage4_CEBlock", "gap_1", "bias")}}
 IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float32)
@@ -97,6 +105,11 @@ IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float3
 
 def backbone_of(name, **fields):
     return build(BACKBONES, {"type": name, **FIELDS[name], **fields}, "backbone")
+
+
+def enough(name, images):
+    """Images that train everything: these, and as many others where that takes several."""
+    return np.concatenate([images, images[:, ::-1] * 1.5]) if name in POOLED else images
 
 
 def having(field):
@@ -148,8 +161,7 @@ def test_training(name):
     """Every parameter gets a gradient, and every running statistic moves; for one image of odd size."""
     backbone = backbone_of(name)
     variables = random_variables(backbone, IMAGES)
-    images = np.concatenate([IMAGES, IMAGES[:, ::-1] * 1.5]) if name in POOLED else IMAGES
-    outputs, gradients, stats = train_pass(backbone, variables, images)
+    outputs, gradients, stats = train_pass(backbone, variables, enough(name, IMAGES))
     assert all(np.isfinite(output).all() for output in outputs)
     without = {path for path, gradient in gradients.items() if not np.any(gradient)}
     assert without <= WITHOUT.get(name, set())
@@ -186,7 +198,7 @@ def test_frozen_stages(name):
     images = IMAGES[:, :33, :41]
     backbone = backbone_of(name, frozen_stages=1)
     variables = random_variables(backbone, images)
-    _, gradients, stats = train_pass(backbone, variables, images)
+    _, gradients, stats = train_pass(backbone, variables, enough(name, images))
     prefixes = backbone.frozen_parameters()
     frozen = {path for path in gradients if "/".join(path).startswith(prefixes)}
     assert {path for path, gradient in gradients.items() if not np.any(gradient)} == frozen
@@ -244,3 +256,19 @@ def test_hrnet_fields_that_do_not_fit(stage, fields, message):
     extra = {**HRNET, stage: {**HRNET.get(stage, {}), **fields}}
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(backbone_of("HRNet", extra=extra).init, jax.random.key(0), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("MobileNetV2", {"strides": (1, 2)}, r"strides=\(1, 2\) needs 7 entries"),
+        ("MobileNetV2", {"strides": (1, 2, 2, 3, 1, 1, 1)}, "strides=.*: each is 1 or 2"),
+        ("MobileNetV2", {"out_indices": (1, 7)}, r"out_indices=\(1, 7\): there are stages 0 to 6"),
+        ("MobileNetV3", {"arch": "medium"}, "arch='medium' is not one of small, large"),
+        ("MobileNetV3", {"out_indices": (0, 13)}, r"out_indices=\(0, 13\): there are layers 0 to 12"),
+        ("MobileNetV3", {"frozen_stages": 13}, "frozen_stages=13 is not between -1 and 12"),
+    ],
+)
+def test_mobilenet_fields_that_do_not_fit(name, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(backbone_of(name, **fields).init, jax.random.key(0), IMAGES)

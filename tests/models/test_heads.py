@@ -29,6 +29,13 @@ FIELDS = {
     "EncHead": {"in_channels": (8, 16, 32), "in_index": (1, 2, 3), "add_lateral": True, "num_codes": 4},
     "FPNHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
     "ISAHead": {"isa_channels": 8, "down_factor": (2, 3)},
+    "LRASPPHead": {
+        "in_channels": (8, 16, 32),
+        "in_index": (1, 2, 3),
+        "branch_channels": (3, 5),
+        "pool_size": 2,
+        "pool_stride": (1, 2),
+    },
     "OCRHead": {"ocr_channels": 4},
     "PIDHead": {"loss_decode": ({"type": "CrossEntropyLoss"}, OHEM, {"type": "BoundaryLoss"}, OHEM)},
     "PointHead": {"in_channels": (4,), "in_index": (0,), "norm_cfg": None},
@@ -179,6 +186,20 @@ def test_ocr_fields_that_do_not_fit(fields, message):
 def test_ocr_refines_another_head():
     model = build_model(model_config(head_config("OCRHead", **FIELDS["OCRHead"])))
     with pytest.raises(ConfigError, match="OCRHead refines the logits of another head"):
+        jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"branch_channels": (3,)}, r"branch_channels=\(3,\): needs 2 entries"),
+        ({"input_transform": "resize_concat"}, "input_transform='resize_concat': must be 'multiple_select'"),
+        ({"pool_size": 5}, "pool_size=5: the coarsest map is 2x2; larger images are needed"),
+    ],
+)
+def test_lraspp_fields_that_do_not_fit(fields, message):
+    model = build_model(model_config(head_config("LRASPPHead", **(FIELDS["LRASPPHead"] | fields))))
+    with pytest.raises(ConfigError, match=message):
         jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
 
 

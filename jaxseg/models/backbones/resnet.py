@@ -1,7 +1,7 @@
 """ResNet and its variants V1c and V1d."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -12,14 +12,6 @@ from jaxseg.models.layers.conv import Conv
 from jaxseg.models.layers.norm import build_norm, norm_name
 from jaxseg.models.layers.pooling import avg_pool, max_pool
 from jaxseg.models.names import Source
-
-STAGE_BLOCKS = {
-    18: ("basic", (2, 2, 2, 2)),
-    34: ("basic", (3, 4, 6, 3)),
-    50: ("bottleneck", (3, 4, 6, 3)),
-    101: ("bottleneck", (3, 4, 23, 3)),
-    152: ("bottleneck", (3, 8, 36, 3)),
-}
 
 
 class Block(nn.Module):
@@ -90,11 +82,24 @@ class Bottleneck(Block):
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h2 w2 c2"]:
         """Applies the block."""
         first, second = (1, self.stride) if self.style == "pytorch" else (self.stride, 1)
-        d = self.dilation
-        y = jax.nn.relu(self.conv_norm(x, train, 1, self.channels, 1, stride=first))
-        y = jax.nn.relu(self.conv_norm(y, train, 2, self.channels, 3, stride=second, padding=d, dilation=d))
+        y = jax.nn.relu(self.conv_norm(x, train, 1, self.width, 1, stride=first))
+        y = self.middle(y, train, second)
         y = self.conv_norm(y, train, 3, self.channels * self.expansion, 1)
         return jax.nn.relu(y + self.shortcut(x, train))
+
+    @property
+    def width(self) -> int:
+        """Channels between the 1x1 convolutions."""
+        return self.channels
+
+    def middle(self, x: Array, train: bool, stride: int) -> Array:
+        """What is between the 1x1 convolutions."""
+        d = self.dilation
+        return jax.nn.relu(self.conv_norm(x, train, 2, self.width, 3, stride=stride, padding=d, dilation=d))
+
+
+# By depth: the kind of the blocks, and their number in each stage.
+Architectures = Mapping[int, tuple[type[Block], tuple[int, ...]]]
 
 
 class ResNet(nn.Module):
@@ -140,6 +145,13 @@ class ResNet(nn.Module):
     with_cp: bool = False
     zero_init_residual: bool = True
 
+    architectures: ClassVar[Architectures] = {
+        18: (BasicBlock, (2, 2, 2, 2)),
+        34: (BasicBlock, (3, 4, 6, 3)),
+        50: (Bottleneck, (3, 4, 6, 3)),
+        101: (Bottleneck, (3, 4, 23, 3)),
+        152: (Bottleneck, (3, 8, 36, 3)),
+    }
     # torchvision's names are the reference's, and so are those of the weights that the reference starts from.
     sources: ClassVar[Mapping[str, Source]] = {
         "torchvision": Source(ignored=r"^fc\."),
@@ -148,8 +160,8 @@ class ResNet(nn.Module):
 
     def check(self) -> None:
         """Raises ConfigError where the fields don't fit each other."""
-        if self.depth not in STAGE_BLOCKS:
-            raise ConfigError(f"backbone.depth={self.depth} is not one of {sorted(STAGE_BLOCKS)}")
+        if self.depth not in self.architectures:
+            raise ConfigError(f"backbone.depth={self.depth} is not one of {sorted(self.architectures)}")
         if not 1 <= self.num_stages <= 4:
             raise ConfigError(f"backbone.num_stages={self.num_stages} is not between 1 and 4")
         for name in ("strides", "dilations"):
@@ -163,7 +175,7 @@ class ResNet(nn.Module):
             )
         if self.style not in ("pytorch", "caffe"):
             raise ConfigError(f"backbone.style={self.style!r} is not pytorch or caffe")
-        last = STAGE_BLOCKS[self.depth][1][self.num_stages - 1]
+        last = self.architectures[self.depth][1][self.num_stages - 1]
         if self.multi_grid is not None and len(self.multi_grid) < last:
             raise ConfigError(f"backbone.multi_grid={tuple(self.multi_grid)} needs {last} entries")
 
@@ -184,8 +196,7 @@ class ResNet(nn.Module):
         4, 8, and times 4 again in bottleneck networks.
         """
         self.check()
-        kind, stage_blocks = STAGE_BLOCKS[self.depth]
-        block = BasicBlock if kind == "basic" else Bottleneck
+        block, stage_blocks = self.architectures[self.depth]
         if self.with_cp:
             block = nn.remat(block, static_argnums=(2,))
         x = self.stem(x, self.trains(train, stage=0), ceil_mode)
@@ -205,8 +216,8 @@ class ResNet(nn.Module):
                     style=self.style,
                     avg_down=self.avg_down,
                     norm_cfg=self.norm_cfg,
-                    zero_init=self.zero_init_residual,
                     name=f"layer{stage + 1}_{i}",
+                    **self.block_fields(),
                 )(x, stage_train)
                 channels = x.shape[-1]
             x = self.freeze(x, stage + 1)
@@ -215,6 +226,10 @@ class ResNet(nn.Module):
             if between is not None:
                 x = between(x, stage)
         return tuple(outputs)
+
+    def block_fields(self) -> dict[str, Any]:
+        """The fields that all blocks have in common and that depend on the kind of network."""
+        return {"zero_init": self.zero_init_residual}
 
     def stem(self, x: Array, train: bool, ceil_mode: bool = False) -> Array:
         """Brings the image to stride 4."""
