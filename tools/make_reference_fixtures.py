@@ -483,6 +483,10 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "cgnet": ({"type": "CGNet", "norm_cfg": {**BN, "eps": 1e-3}}, EVEN),
     "cgnet_short": ({"type": "CGNet", "num_blocks": [3, 7], "norm_cfg": {**BN, "eps": 1e-3}}, EVEN),
     "cgnet_odd": ({"type": "CGNet", "num_blocks": [2, 3], "norm_cfg": {**BN, "eps": 1e-3}}, ODD),
+    "fast_scnn_odd": (
+        {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
+        ODD,
+    ),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
@@ -515,6 +519,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
             MAP,
             {"dilations": [2, 6], "c1_in_channels": 0, "c1_channels": 0},
         ),
+        ("sep_fcn", "DepthwiseSeparableFCNHead", MAP, {"dw_act_cfg": "default", "kernel_size": 5}),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
     )
@@ -580,6 +585,8 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "upernet": HEADS["upernet"][0],
     "gc": HEADS["gc_attention"][0],
     "aspp": HEADS["aspp"][0],
+    "fast_scnn": BACKBONES["fast_scnn_odd"][0],
+    "sep_fcn": HEADS["sep_fcn"][0],
     "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
 }
 

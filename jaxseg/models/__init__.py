@@ -10,13 +10,14 @@ import flax.linen as nn
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
-from jaxseg.models.backbones import cgnet, resnet
-from jaxseg.models.heads import aspp, fcn, fpn, gc, point, psp, sep_aspp, uper
+from jaxseg.models.backbones import cgnet, fast_scnn, resnet
+from jaxseg.models.heads import aspp, fcn, fpn, gc, point, psp, sep_aspp, sep_fcn, uper
 from jaxseg.models.necks import fpn as fpn_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
     "CGNet": cgnet.CGNet,
+    "FastSCNN": fast_scnn.FastSCNN,
     "ResNet": resnet.ResNet,
     "ResNetV1c": resnet.ResNetV1c,
     "ResNetV1d": resnet.ResNetV1d,
@@ -27,6 +28,7 @@ NECKS: Registry = {
 HEADS: Registry = {
     "ASPPHead": aspp.ASPPHead,
     "DepthwiseSeparableASPPHead": sep_aspp.DepthwiseSeparableASPPHead,
+    "DepthwiseSeparableFCNHead": sep_fcn.DepthwiseSeparableFCNHead,
     "FCNHead": fcn.FCNHead,
     "FPNHead": fpn.FPNHead,
     "GCHead": gc.GCHead,
