@@ -1,6 +1,6 @@
 """Convolution, norm and activation in one block."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -20,6 +20,7 @@ class ConvModule(nn.Module):
         act_cfg: Activation, or None.
         use_bias: Whether the convolution has a bias; None: only where no norm follows.
         order: Of the three, by their names "conv", "norm" and "act".
+        kernel_init: Initializer of the kernel; None: Kaiming normal, for the activation.
     """
 
     features: int
@@ -32,6 +33,7 @@ class ConvModule(nn.Module):
     act_cfg: Mapping | None = None
     use_bias: bool | None = None
     order: Sequence[str] = ("conv", "norm", "act")
+    kernel_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h2 w2 features"]:
@@ -46,7 +48,7 @@ class ConvModule(nn.Module):
             self.dilation,
             self.groups,
             use_bias=self.norm_cfg is None if self.use_bias is None else self.use_bias,
-            kernel_init=kaiming_normal(slope),
+            kernel_init=self.kernel_init or kaiming_normal(slope),
             name="conv",
         )
         for step in self.order:
