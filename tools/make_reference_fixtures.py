@@ -708,6 +708,10 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "resnest_one_result": (_resnest(radix=1, avg_down_stride=False), EVEN),
     "resnext_odd": (_resnet(50, "ResNeXt", groups=2, base_width=32), ODD),
     "resnext_d8_caffe": (_resnet(50, "ResNeXt", groups=4, base_width=8, style="caffe", **D8), EVEN),
+    "fast_scnn_odd": (
+        {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
+        ODD,
+    ),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
@@ -743,6 +747,7 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
             MAP,
             {"dilations": [2, 6], "c1_in_channels": 0, "c1_channels": 0},
         ),
+        ("sep_fcn", "DepthwiseSeparableFCNHead", MAP, {"dw_act_cfg": "default", "kernel_size": 5}),
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
         ("lraspp", "LRASPPHead", WINDOWED, {"input_transform": "multiple_select"}),
@@ -879,6 +884,8 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "psa": HEADS["psa"][0],
     "nl_concatenation": HEADS["nl_concatenation"][0],
     "aspp": HEADS["aspp"][0],
+    "fast_scnn": BACKBONES["fast_scnn_odd"][0],
+    "sep_fcn": HEADS["sep_fcn"][0],
     "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
 }
 

@@ -16,6 +16,7 @@ from jaxseg.models.backbones import (
     cgnet,
     ddrnet,
     erfnet,
+    fast_scnn,
     hrnet,
     icnet,
     mobilenet_v2,
@@ -50,6 +51,7 @@ from jaxseg.models.heads import (
     psa,
     psp,
     sep_aspp,
+    sep_fcn,
     uper,
 )
 from jaxseg.models.heads import stdc as stdc_head
@@ -63,6 +65,7 @@ BACKBONES: Registry = {
     "CGNet": cgnet.CGNet,
     "DDRNet": ddrnet.DDRNet,
     "ERFNet": erfnet.ERFNet,
+    "FastSCNN": fast_scnn.FastSCNN,
     "HRNet": hrnet.HRNet,
     "ICNet": icnet.ICNet,
     "MobileNetV2": mobilenet_v2.MobileNetV2,
@@ -93,6 +96,7 @@ HEADS: Registry = {
     "DAHead": da.DAHead,
     "DDRHead": ddr.DDRHead,
     "DepthwiseSeparableASPPHead": sep_aspp.DepthwiseSeparableASPPHead,
+    "DepthwiseSeparableFCNHead": sep_fcn.DepthwiseSeparableFCNHead,
     "DMHead": dm.DMHead,
     "DNLHead": dnl.DNLHead,
     "EMAHead": ema.EMAHead,

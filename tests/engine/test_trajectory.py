@@ -1,4 +1,4 @@
-"""Twelve optimizer steps of an FCN against the reference. See golden/README.md."""
+"""Twelve optimizer steps against the reference. See golden/README.md."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from jaxseg.configs.common import heads
 from jaxseg.engine import step as engine_step
 from jaxseg.engine.optim import build_optimizer, parameter_settings
 from jaxseg.engine.schedules import build_schedule
@@ -16,26 +17,41 @@ from jaxseg.mmseg.convert import reference_names
 from jaxseg.models import build_model
 from reference import GOLDEN, as_dtype, load_json, load_npz, nhwc, precision, state_dict, structure
 
-NAME = "fcn__fcn_r18-d8_4xb2-80k_cityscapes-512x1024"
+QUICK = "fcn__fcn_r18-d8_4xb2-80k_cityscapes-512x1024"
+# In float32, where they are not three.
+EXACT_STEPS = {"fastscnn__fast_scnn_8xb4-160k_cityscapes-512x1024": 2}
+NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in NAMES],
+    ids=lambda name: name.partition("__")[0],
+)
+def name(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def trajectory():
-    return load_json(GOLDEN / f"{NAME}.json")
+def trajectory(name):
+    return load_json(GOLDEN / f"{name}.json")
 
 
 @pytest.fixture(scope="module")
-def config(trajectory):
-    model = structure(NAME).copy_and_resolve_references()
-    model.decode_head.dropout_ratio = model.auxiliary_head.dropout_ratio = 0.0
+def config(name, trajectory):
+    model = structure(name).copy_and_resolve_references()
+    auxiliary = model.auxiliary_head
+    model.auxiliary_head = tuple(dict(head) for head in auxiliary) if isinstance(auxiliary, tuple) else auxiliary
+    for head in heads(ConfigDict({"model": model})):
+        head["dropout_ratio"] = 0.0
     schedule = tuple({k: v for k, v in piece.items() if k != "by_epoch"} for piece in trajectory["schedulers"])
     optimizer = {**trajectory["optim_wrapper"]["optimizer"], "clip_grad": trajectory["optim_wrapper"]["clip_grad"]}
     return ConfigDict({"model": model, "optimizer": optimizer, "schedule": schedule, "total_steps": 12})
 
 
 @pytest.fixture(scope="module")
-def tensors():
-    return state_dict(load_npz(GOLDEN / f"{NAME}.npz")[0]["keys"])
+def tensors(name):
+    return state_dict(load_npz(GOLDEN / f"{name}.npz")[0]["keys"])
 
 
 def run(config, trajectory, tensors, dtype):
@@ -46,12 +62,12 @@ def run(config, trajectory, tensors, dtype):
     state = TrainState(jnp.zeros((), jnp.int32), **variables, opt_state=optimizer.init(variables["params"]))
     preprocess = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # the images are normalised already
     train_step = jax.jit(engine_step.make_train_step(model, optimizer, preprocess, seed=0))
-    height, width = trajectory["size"]
+    (height, width), classes = trajectory["size"], config.model.decode_head.num_classes
     logs = []
     for i in range(12):
         rng = np.random.default_rng(100 + i)
         images = rng.normal(0, 1, (2, 3, height, width)).astype(np.float32)
-        labels = rng.integers(0, 19, (2, height // 16, width // 16)).repeat(16, 1).repeat(16, 2)
+        labels = rng.integers(0, classes, (2, height // 16, width // 16)).repeat(16, 1).repeat(16, 2)
         batch = {"image": nhwc(images).astype(dtype), "label": labels.astype(np.uint8)}
         state, log = train_step(state, batch)
         logs.append({key: float(value) for key, value in log.items()})
@@ -79,16 +95,17 @@ def test_float64_equals_the_reference(config, trajectory, tensors, monkeypatch):
         assert np.linalg.norm(variables[paths[key]]) == pytest.approx(norm, rel=1e-6), key
 
 
-def test_float32_stays_near_the_reference(config, trajectory, tensors):
-    """The run is chaotic: rounding grows from step to step, with whatever rounds.
+def test_float32_stays_near_the_reference(name, config, trajectory, tensors):
+    """Runs are chaotic: rounding grows from step to step, with whatever rounds.
 
-    Relative deviations of the loss from the float64 run, steps 0 to 11, of PyTorch's own float32 run: 1.0e-7 2.5e-6
-    9.3e-5 2.0e-4 3.8e-5 2.6e-4 1.2e-4 2.3e-3 2.5e-3 1.4e-3 6.1e-4 3.5e-3; of ours: 1.1e-7 6.0e-6 5.3e-7 9.0e-5 4.0e-4
-    8.3e-4 1.9e-3 1.8e-3 6.9e-4 6.8e-4 1.5e-3 5.4e-3.
+    Relative deviations of the FCN's loss from the float64 run, steps 0 to 11, of PyTorch's own float32 run: 1.0e-7
+    2.5e-6 9.3e-5 2.0e-4 3.8e-5 2.6e-4 1.2e-4 2.3e-3 2.5e-3 1.4e-3 6.1e-4 3.5e-3; of ours: 1.1e-7 6.0e-6 5.3e-7 9.0e-5
+    4.0e-4 8.3e-4 1.9e-3 1.8e-3 6.9e-4 6.8e-4 1.5e-3 5.4e-3. Fast-SCNN's, of PyTorch: 9.7e-8 3.2e-7 3.3e-5 5.1e-4
+    1.9e-3 3.9e-3 5.7e-4 9.8e-4 1.6e-3 2.8e-3 2.9e-3 2.7e-3.
     """
     logs, _ = run(config, trajectory, tensors, np.float32)
     errors = deviations(logs, "loss", trajectory["losses"])
-    assert errors[:3].max() < 1e-4
+    assert errors[: EXACT_STEPS.get(name, 3)].max() < 1e-4
     assert errors.max() < 1e-2
 
 

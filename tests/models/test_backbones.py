@@ -48,6 +48,15 @@ FIELDS = {
         "dec_stages_non_bottleneck": (1, 1),
         "dec_non_bottleneck_channels": (12, 8),
     },
+    "FastSCNN": {
+        "downsample_dw_channels": (4, 6),
+        "global_in_channels": 8,
+        "global_block_channels": (8, 12, 16),
+        "global_out_channels": 12,
+        "higher_in_channels": 8,
+        "lower_in_channels": 12,
+        "fusion_out_channels": 12,
+    },
     "HRNet": {"extra": HRNET},
     "ICNet": {
         "backbone_cfg": {"type": "ResNetV1c", **RESNET, "strides": (1, 2, 1, 1), "dilations": (1, 1, 2, 4)},
@@ -80,6 +89,7 @@ OUTPUTS = {
     "CGNet": ((2, 8 + 3), (4, 12 + 12 + 3), (8, 16 + 16)),
     "DDRNet": ((8, 8), (8, 16)),
     "ERFNet": ((2, 8),),
+    "FastSCNN": ((8, 8), (32, 12), (8, 12)),
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
     "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
@@ -97,7 +107,7 @@ OUTPUTS = {
 # Of the images, where maps that grow again are larger than this for others.
 SIZES = {"ERFNet": (96, 136)}
 # These pool images to one pixel and normalise that, which is 0 where there is one image; the reference refuses it.
-POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "ICNet", "PIDNet", "ResNeSt", "STDCContextPathNet"}
+POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "FastSCNN", "ICNet", "PIDNet", "ResNeSt", "STDCContextPathNet"}
 # Parameters without a gradient, in the reference, too: a shift of all pixels that the next norm takes away.
 WITHOUT = {"BiSeNetV2": {("semantic", "stage4_CEBlock", "gap_1", "bias")}}
 IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float32)

@@ -1,6 +1,7 @@
 """Feature pyramid network."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -55,13 +56,7 @@ class FPN(nn.Module):
         self.check([x.shape[-1] for x in features], end)
         used = features[self.start_level : end]
 
-        norm_cfg = None if self.no_norm_on_lateral else self.norm_cfg
-        laterals = [
-            ConvModule(self.out_channels, 1, norm_cfg=norm_cfg, act_cfg=self.act_cfg, name=f"lateral_convs_{i}")(
-                x, train
-            )
-            for i, x in enumerate(used)
-        ]
+        laterals = [self.lateral(i)(x, train) for i, x in enumerate(used)]
         for i in range(len(laterals) - 1, 0, -1):
             laterals[i - 1] += resize(laterals[i], laterals[i - 1].shape[1:3], **self.upsample_cfg)
 
@@ -79,11 +74,18 @@ class FPN(nn.Module):
                 x = jax.nn.relu(outputs[-1]) if self.relu_before_extra_convs else outputs[-1]
         return tuple(outputs)
 
+    def lateral(self, i: int) -> ConvModule:
+        """The convolution that changes the width of the i-th map."""
+        return self.module(1, f"lateral_convs_{i}", norm_cfg=None if self.no_norm_on_lateral else self.norm_cfg)
+
     def conv(self, i: int, stride: int = 1) -> ConvModule:
         """The 3x3 convolution that makes output i."""
-        return ConvModule(
-            self.out_channels, 3, stride, 1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg, name=f"fpn_convs_{i}"
-        )
+        return self.module(3, f"fpn_convs_{i}", stride=stride, padding=1, norm_cfg=self.norm_cfg)
+
+    def module(self, kernel_size: int, name: str, **conv: Any) -> ConvModule:
+        """A ConvModule of this neck's width and activation; all start with Xavier's uniform values."""
+        init = nn.initializers.xavier_uniform()
+        return ConvModule(self.out_channels, kernel_size, act_cfg=self.act_cfg, kernel_init=init, name=name, **conv)
 
     def check(self, found: list[int], end: int) -> None:
         """Raises ConfigError where the fields don't fit each other, or the maps."""
