@@ -34,7 +34,7 @@ sys.modules["mmcv._ext"] = mock.MagicMock()
 from mmengine.config import ConfigDict  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper  # noqa: E402
-from mmengine.registry import PARAM_SCHEDULERS  # noqa: E402
+from mmengine.registry import PARAM_SCHEDULERS, init_default_scope  # noqa: E402
 from mmengine.structures import PixelData  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
 from mmseg.models.decode_heads import psa_head  # noqa: E402
@@ -639,6 +639,10 @@ def _resnet(depth: int, kind: str = "ResNet", **more: Any) -> dict[str, Any]:
     return {"type": kind, "depth": depth, "stem_channels": 16, "base_channels": 16, "norm_cfg": BN, **more}
 
 
+def _unet(**more: Any) -> dict[str, Any]:
+    return {"type": "UNet", "base_channels": 8, "norm_cfg": BN, **more}
+
+
 D8 = {"dilations": [1, 1, 2, 4], "strides": [1, 2, 1, 1]}
 EVEN, ODD = [1, 3, 64, 96], [1, 3, 61, 93]
 
@@ -690,6 +694,34 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "r50_v1d_d8_odd": (_resnet(50, "ResNetV1d", **D8), ODD),
     "cgnet": ({"type": "CGNet", "norm_cfg": {**BN, "eps": 1e-3}}, EVEN),
     "cgnet_short": ({"type": "CGNet", "num_blocks": [3, 7], "norm_cfg": {**BN, "eps": 1e-3}}, EVEN),
+    "erfnet": (
+        {"type": "ERFNet", "enc_stage_non_bottlenecks": [1, 2], "enc_non_bottleneck_dilations": [2, 4]},
+        ODD,
+    ),
+    "unet": (_unet(), EVEN),
+    "unet_conv_first": (
+        _unet(
+            upsample_cfg={
+                "type": "InterpConv",
+                "conv_first": True,
+                "kernel_size": 3,
+                "padding": 1,
+                "upsample_cfg": {"scale_factor": 2, "mode": "nearest"},
+            }
+        ),
+        EVEN,
+    ),
+    "unet_deconv": (_unet(upsample_cfg={"type": "DeconvModule"}, enc_dilations=[1, 1, 2, 2, 1]), EVEN),
+    "unet_strides": (
+        _unet(
+            strides=[1, 2, 1, 1, 2],
+            downsamples=[True, False, True, True],
+            dec_num_convs=[1, 2, 3, 2],
+            dec_dilations=[1, 2, 1, 3],
+            upsample_cfg={"type": "DeconvModule", "kernel_size": 2},
+        ),
+        EVEN,
+    ),
     "cgnet_odd": ({"type": "CGNet", "num_blocks": [2, 3], "norm_cfg": {**BN, "eps": 1e-3}}, ODD),
     "hrnet_odd": (_hrnet(), ODD),
     "hrnet_finest_only": (_hrnet(multiscale_output=False), EVEN),
@@ -803,6 +835,12 @@ NECKS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
 }
 
 
+def _build_part(config: dict[str, Any]) -> torch.nn.Module:
+    """As `build`; but necks insist on lists."""
+    necks = [neck["type"] for neck, _ in NECKS.values()]
+    return MODELS.build(dict(config)) if config["type"] in necks else build(config)
+
+
 def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], samples: int) -> tuple[dict, dict]:
     """Run in float64 and float32; describe every output by mean, std and values at seeded places."""
     seed = zlib.crc32(name.encode())
@@ -849,9 +887,7 @@ def figures(folder: Path, names: Sequence[str] = (), samples: int = 200) -> None
     for part, table in (("backbone", BACKBONES), ("head", HEADS), ("neck", NECKS)):
         for name, (config, shapes) in table.items():
             if not names or name in names:
-                # Necks insist on lists.
-                module = MODELS.build(dict(config)) if part == "neck" else build(config)
-                case, arrays = _figures(name, module, [shapes] if part == "backbone" else shapes, samples)
+                case, arrays = _figures(name, _build_part(config), [shapes] if part == "backbone" else shapes, samples)
                 meta = {"part": part, "samples": samples, "config": config, **case}
                 save_npz(folder / "figures" / f"{name}.npz", meta, arrays)
 
@@ -887,6 +923,11 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "fast_scnn": BACKBONES["fast_scnn_odd"][0],
     "sep_fcn": HEADS["sep_fcn"][0],
     "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
+    "erfnet": BACKBONES["erfnet"][0],
+    "unet": BACKBONES["unet_deconv"][0],
+    "feature2pyramid": NECKS["feature2pyramid"][0],
+    "mla": NECKS["mla"][0],
+    "multilevel": NECKS["multilevel"][0],
 }
 
 
@@ -898,8 +939,9 @@ def initialisation(folder: Path, names: Sequence[str] = (), seeds: int = 5) -> N
         pooled: dict[str, list[np.ndarray]] = {}
         for seed in range(seeds):
             torch.manual_seed(seed)
-            module = build(config)
-            module.init_weights()
+            module = _build_part(config)
+            if hasattr(module, "init_weights"):
+                module.init_weights()
             for key, value in entries(module).items():
                 if value.is_floating_point():
                     pooled.setdefault(key, []).append(value.numpy().astype(np.float64))
@@ -983,6 +1025,7 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown fixture {', '.join(sorted(unknown))}; known are {', '.join(FIXTURES)}")
     warnings.simplefilter("ignore")
+    init_default_scope("mmseg")  # where UNet looks for its parts
     MMLogger.get_instance("fixtures", log_level=logging.CRITICAL)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.names or FIXTURES:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from jaxseg.models import BACKBONES, HEADS
+from jaxseg.models import BACKBONES, HEADS, NECKS
 from jaxseg.models.names import reference_name
 from jaxseg.models.registry import build
 from reference import FIXTURES, load_json
@@ -18,6 +18,9 @@ def initial_variables(config, seeds):
     """Variables by the reference's names ("_" for "."), with an axis of seeds in front."""
     if config["type"] in BACKBONES:
         module, inputs = build(BACKBONES, config, "backbone"), jnp.zeros((1, 64, 64, 3))
+    elif config["type"] in NECKS:
+        counts = config.get("in_channels", [config.get("embed_dim")] * 4)
+        module, inputs = build(NECKS, config, "neck"), [jnp.zeros((1, 8, 8, c)) for c in counts]
     else:
         module, count = build(HEADS, config, "head"), config["in_channels"]
         maps = [jnp.zeros((1, 8, 8, c)) for c in ([count] if isinstance(count, int) else count)]

@@ -79,23 +79,26 @@ def _max_of_shifts(x: Array, size: Pair, stride: Pair, edges: tuple[Pair, Pair])
 
 
 def _max_forward(x, size, stride, edges):
-    y = _max_of_shifts(x, size, stride, edges)
-    return y, (x, y)
+    windows = shifted_windows(_pad_low(x, edges), size, stride)
+    _, y = next(windows)
+    # Which offset has the maximum is kept, not found again by comparing values: compiled anew, they may round anew.
+    winner = jnp.zeros(y.shape, jnp.uint8 if size[0] * size[1] <= 256 else jnp.int32)
+    for k, (_, window) in enumerate(windows, start=1):
+        winner = jnp.where(window > y, jnp.array(k, winner.dtype), winner)
+        y = jnp.maximum(y, window)
+    return y, (x, winner)
 
 
 def _max_backward(size, stride, edges, residuals, g):
-    x, y = residuals
+    x, winner = residuals  # of x, the shape alone is used
     padded = _pad_low(x, edges)
     gradient = jnp.zeros(padded.shape, g.dtype)
-    taken = jnp.zeros(y.shape, bool)
-    for (i, j), window in shifted_windows(padded, size, stride):
-        first = (window == y) & ~taken
-        taken = taken | first
+    for k, ((i, j), _) in enumerate(shifted_windows(padded, size, stride)):
         spread = [
-            (offset, padded.shape[axis] - offset - (y.shape[axis] - 1) * step - 1, step - 1)
+            (offset, padded.shape[axis] - offset - (g.shape[axis] - 1) * step - 1, step - 1)
             for axis, offset, step in ((1, i, stride[0]), (2, j, stride[1]))
         ]
-        part = lax.pad(jnp.where(first, g, 0), jnp.zeros((), g.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
+        part = lax.pad(jnp.where(winner == k, g, 0), jnp.zeros((), g.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
         gradient = gradient + part
     (top, _), (left, _) = edges
     return (gradient[:, top : top + x.shape[1], left : left + x.shape[2]],)
