@@ -41,6 +41,9 @@ ILL_CONDITIONED = (
 DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith(("resnest__", "bisenetv1__")))
 CASES = [case(name, np.float32) for name in NAMES if name not in DOUBLE]
 CASES += [case(name, np.float64) for name in (PSPNET, *DOUBLE)]
+# With these weights one pixel alone counts in this loss, which is float32's rounding of that pixel's logit: 1.09 of the
+# bar. Others of PIDNet's the reference computes in float32 in any case, so the rest is compared in float32.
+ONE_PIXEL = ("pidnet__pidnet-s_2xb6-120k_1024x1024-cityscapes", "decode.loss_sem_bd")
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +107,7 @@ def test_train_pass(name, dtype):
     for key, expected in meta["losses"].items():
         if "acc" in key:  # a percentage, of float32 in the reference; rounding turns a pixel here and there
             assert float(losses[key]) == pytest.approx(expected, rel=1e-6, abs=3 * pixel if single else 0), key
-        else:
+        elif (name, key) != ONE_PIXEL:
             assert float(losses[key]) == pytest.approx(expected, rel=bar), key
 
     paths = reference_names(model, list(meta["grad_norms"]) + list(meta["stats_norms"]))
@@ -126,3 +129,11 @@ def test_train_pass(name, dtype):
     for key, expected in meta["stats_norms"].items():
         norm = np.linalg.norm(np.asarray(stats[paths[key][1:]], np.float64))
         assert norm == pytest.approx(expected, rel=1e-4 if single else 1e-9), key
+
+
+def test_loss_of_one_pixel():
+    name, key = ONE_PIXEL
+    meta, arrays, model, variables, images = setup(name, np.float64)
+    with precision(np.float64):
+        _, logs, _ = quick_jit(functools.partial(compute_losses, model))(variables, images, arrays["label"])
+    assert float(logs[key]) == pytest.approx(meta["losses"][key], rel=1e-9)
