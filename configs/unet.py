@@ -6,6 +6,7 @@ from jaxseg.configs import common
 
 # By the name in the recipe's.
 HEADS = {
+    "deeplabv3": {"kind": "ASPPHead", "channels": 16, "dilations": (1, 12, 24, 36)},
     "fcn": {"kind": "FCNHead", "channels": 64, "num_convs": 1, "concat_input": False},
     "pspnet": {"kind": "PSPHead", "channels": 16},
 }
@@ -33,6 +34,13 @@ def unused_window(config: ConfigDict) -> None:
 
 
 NAMES = """
+unet-s5-d16_deeplabv3_4xb4-40k_drive-64x64
+unet-s5-d16_deeplabv3_4xb4-40k_hrf-256x256
+unet-s5-d16_deeplabv3_4xb4-40k_stare-128x128
+unet-s5-d16_deeplabv3_4xb4-ce-1.0-dice-3.0-40k_chase-db1-128x128
+unet-s5-d16_deeplabv3_4xb4-ce-1.0-dice-3.0-40k_drive-64x64
+unet-s5-d16_deeplabv3_4xb4-ce-1.0-dice-3.0-40k_hrf-256x256
+unet-s5-d16_deeplabv3_4xb4-ce-1.0-dice-3.0-40k_stare-128x128
 unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024
 unet-s5-d16_fcn_4xb4-40k_chase-db1-128x128
 unet-s5-d16_fcn_4xb4-40k_drive-64x64
@@ -50,8 +58,11 @@ unet-s5-d16_pspnet_4xb4-ce-1.0-dice-3.0-40k_chase-db1-128x128
 unet-s5-d16_pspnet_4xb4-ce-1.0-dice-3.0-40k_drive-64x64
 unet-s5-d16_pspnet_4xb4-ce-1.0-dice-3.0-40k_hrf-256x256
 unet-s5-d16_pspnet_4xb4-ce-1.0-dice-3.0-40k_stare-128x128
+unet_s5-d16_deeplabv3_4xb4-40k_chase-db1-128x128
 """
-SPELLED = {name: name.replace("-ce-1.0-dice-3.0", "-dice") for name in NAMES.split()}
+SPELLED = {
+    name: name.replace("-ce-1.0-dice-3.0", "-dice").replace("unet_s5-d16_", "unet-s5-d16_") for name in NAMES.split()
+}
 CHANGES = {"dice": dice, "unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024": unused_window}
 RECIPES = common.recipes(NAMES, model, CHANGES, spelled=SPELLED)
 
