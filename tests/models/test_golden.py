@@ -30,15 +30,11 @@ def case(name, dtype):
     return pytest.param(name, dtype, marks=pytest.mark.slow if heavy else ())
 
 
-# ResNeSt's gradients say as little in float32, and these DeepLabs' losses (PyTorch's gradients are off by 0.1, 0.3).
-# With two images, one of BiSeNetV1's norms is over two values: rounding the inputs to float32 changes the exact norms
-# of the gradients by up to 4e-4 (median).
-ILL_CONDITIONED = (
-    CGNET,
-    "deeplabv3__deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024",
-    "deeplabv3plus__deeplabv3plus_r101-d16-mg124_4xb2-40k_cityscapes-512x1024",
-)
-DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith(("resnest__", "bisenetv1__")))
+# Of this DeepLab, rounding weights and images alone moves the loss by 6e-6 (PyTorch's gradients are off by 0.1). With two
+# images, one of BiSeNetV1's norms is over two values: rounding the inputs changes the exact norms of its gradients by up
+# to 4e-4 (median).
+ILL_CONDITIONED = (CGNET, "deeplabv3__deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024")
+DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith("bisenetv1__"))
 CASES = [case(name, np.float32) for name in NAMES if name not in DOUBLE]
 CASES += [case(name, np.float64) for name in (PSPNET, *DOUBLE)]
 # With these weights one pixel alone counts in this loss, which is float32's rounding of that pixel's logit: 1.09 of the
@@ -103,10 +99,10 @@ def test_train_pass(name, dtype):
     losses = {"loss": loss, **logs}
     assert losses.keys() == meta["losses"].keys()
     bar = 3 * max(meta["torch_f32_loss_err"], 3e-6) if single else 1e-9
-    pixel = 100 / np.sum(arrays["label"] != 255)
+    few = 3.01 * 100 / np.sum(arrays["label"] != 255)  # three pixels, and the rounding of a percentage
     for key, expected in meta["losses"].items():
         if "acc" in key:  # a percentage, of float32 in the reference; rounding turns a pixel here and there
-            assert float(losses[key]) == pytest.approx(expected, rel=1e-6, abs=3 * pixel if single else 0), key
+            assert float(losses[key]) == pytest.approx(expected, rel=1e-6, abs=few if single else 0), key
         elif (name, key) != ONE_PIXEL:
             assert float(losses[key]) == pytest.approx(expected, rel=bar), key
 
