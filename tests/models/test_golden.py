@@ -30,9 +30,9 @@ def case(name, dtype):
     return pytest.param(name, dtype, marks=pytest.mark.slow if heavy else ())
 
 
-# Of this DeepLab, rounding weights and images alone moves the loss by 6e-6 (PyTorch's gradients are off by 0.1). With two
-# images, one of BiSeNetV1's norms is over two values: rounding the inputs changes the exact norms of its gradients by up
-# to 4e-4 (median).
+# Of this DeepLab, rounding weights and images alone moves the loss by 6e-6 (PyTorch's gradients are off by 0.1). With
+# two images, one of BiSeNetV1's norms is over two values: rounding the inputs changes the exact norms of its gradients
+# by up to 4e-4 (median).
 ILL_CONDITIONED = (CGNET, "deeplabv3__deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024")
 DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith("bisenetv1__"))
 CASES = [case(name, np.float32) for name in NAMES if name not in DOUBLE]
