@@ -22,7 +22,7 @@ PSPNET = "pspnet__pspnet_r18-d8_4xb2-80k_cityscapes-512x1024"
 # CGNet with these weights is so ill-conditioned that float32 says little (PyTorch's own is off by 3.5e-3).
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
 # Seconds that the reference took. What takes longer waits for `-m slow`; its names, heads and blocks are tested anyway.
-QUICK = 5
+QUICK = 1.5
 
 
 def case(name, dtype):
