@@ -1,6 +1,7 @@
 """What the verbs share: flags, recipes and their overrides, the compilation cache, errors without a traceback."""
 
 import argparse
+import importlib.util
 import os
 import platform
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxseg import config as run_config
-from jaxseg.errors import JaxsegError, did_you_mean
+from jaxseg.errors import ConfigError, JaxsegError, did_you_mean
 
 OVERRIDE = "--config."
 INTERRUPTED = 130  # the exit status of a command that Ctrl-C ended
@@ -32,6 +33,10 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.add_argument(
+            "--import", dest="modules", action="append", default=[], metavar="MODULE",
+            help="a Python module with classes of your own that the recipe or the run names; it is run",
+        )  # fmt: skip
 
     def add_config(self, default: str) -> None:
         """Adds --config, a recipe, and its overrides; `default` is a file among the shipped recipes."""
@@ -67,6 +72,8 @@ def main(parser: Parser, run: Callable[[argparse.Namespace], None], argv: Sequen
     words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
     try:
         args = parser.parse_args(words)
+        for name in args.modules:
+            import_module(name)
         if hasattr(args, "config"):
             args.config = run_config.override(run_config.load_recipe(args.config), overrides)
         elif overrides:
@@ -80,6 +87,22 @@ def main(parser: Parser, run: Callable[[argparse.Namespace], None], argv: Sequen
         sys.exit(INTERRUPTED)
     finally:
         sys.unraisablehook = previous
+
+
+def import_module(name: str) -> None:
+    """Imports a module of the user's, whose classes configs can name from then on.
+
+    Raises:
+        ConfigError: There is none of this name.
+    """
+    try:
+        found = not name.endswith(".py") and importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        found = None
+    if not found:
+        wanted = f"--import={Path(name).stem}" if name.endswith(".py") else "--import=my_head for ./my_head.py"
+        raise ConfigError(f"--import={name}: there is no such module, here or installed. Give its name, as in {wanted}")
+    importlib.import_module(name)
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str | None]]]:

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import json
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -178,9 +179,15 @@ def recipe_names() -> dict[str, str]:
 
 
 def _load_module(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"jaxseg_recipe_{path.stem}", path)
+    """Runs a recipe's file; its classes have the name that they would have if it was imported."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    temporary = sys.modules.setdefault(path.stem, module) is module  # dataclasses look their module up there
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        if temporary:
+            del sys.modules[path.stem]
     return module
 
 
@@ -235,9 +242,18 @@ def check_metric(metric: str, classes: Sequence[str]) -> None:
 
 
 def to_json(config: Mapping[str, Any]) -> str:
-    """The complete config as JSON text."""
+    """The complete config as JSON text; classes that were given themselves as `type` are in it as "MODULE.CLASS".
+
+    Raises:
+        ConfigError: It holds what JSON can't, or a class that can't be found again by its name.
+    """
     plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     return json.dumps(plain, indent=2, default=_plain)
+
+
+def type_name(kind: str | type) -> str:
+    """How a config's `type` is written: a name as it is, a class as "MODULE.CLASS"."""
+    return kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def save(config: Mapping[str, Any], workdir: Path) -> None:
@@ -420,8 +436,12 @@ def _tuples(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, type):
+        if "." in value.__qualname__:
+            raise ConfigError(f"{type_name(value)}, a `type` in the config, must be at the top level of its file")
+        return type_name(value)
     if hasattr(value, "to_dict"):
         return value.to_dict()
     if hasattr(value, "item"):
         return value.item()
-    raise TypeError(f"a config can't hold {value!r}")
+    raise ConfigError(f"A config can't hold {value!r}; register it and give its name")

@@ -209,10 +209,11 @@ def describe(
     """What is about to happen, in a few lines."""
     device = jax.devices()[0]
     heads = config.model.decode_head
-    head = heads[-1]["type"] if isinstance(heads, tuple | list) else heads.type
+    head = heads[-1] if isinstance(heads, tuple | list) else heads
+    backbone, head = (run_config.type_name(part["type"]) for part in (config.model.backbone, head))
     counts = ", ".join(f"{len(source)} {part}" for part, source in sources.items())
     lines = [
-        f"{config.name}: {config.model.backbone.type} + {head}, "
+        f"{config.name}: {backbone} + {head}, "
         f"{parameter_count(state.params):,} parameters; {config.data.dataset}: {counts} images, "
         f"{len(sources['train'].classes)} classes",
         *notes,

@@ -97,6 +97,32 @@ def test_abbreviations_are_no_flags(capsys):
     assert "python -m jaxseg.verb --help" in said
 
 
+def test_modules_are_imported_before_the_recipe_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "first_of_mine.py").write_text("from ml_collections import ConfigDict\n")
+    (tmp_path / "second_of_mine.py").write_text("import nothing_of_this_name\n")
+    (tmp_path / "recipe.py").write_text(
+        "import sys\nfrom jaxseg.configs import demo\nassert 'first_of_mine' in sys.modules\n"
+        "get_config = demo.get_config\n"
+    )
+    taken = []
+    cli.main(make_parser(), taken.append, ["--import=first_of_mine", "--config=recipe.py", "--import", "json"])
+    assert taken[0].modules == ["first_of_mine", "json"]
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):  # what the module does wrong itself
+        cli.main(make_parser(), print, ["--import=second_of_mine"])
+
+
+@pytest.mark.parametrize("name", ["missing_mine", "missing.mine", "json.missing", "", ".", "mine.py", "./mine.py"])
+def test_no_such_module(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(make_parser(), print, [f"--import={name}"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --import={name}: there is no such module, here or installed.")
+    assert said.endswith("as in --import=mine\n") == name.endswith(".py")
+
+
 def test_two_verbs_live_in_one_process():
     from jaxseg import evaluate, predict, train
 

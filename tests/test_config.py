@@ -1,6 +1,7 @@
 """Recipes: found, overridden, checked, kept with a run."""
 
 import json
+import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -152,6 +153,38 @@ def test_json_round_trip(recipe, tmp_path):
     assert run_config.to_json(loaded) == run_config.to_json(recipe)
     run_config.check_same_run(recipe, tmp_path)
     run_config.check(loaded)
+
+
+def test_classes_are_written_by_name(recipe, tmp_path):
+    """A class that a recipe gives itself, also one of the recipe's own file."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\n"  # with it, dataclasses look their module up
+        "from jaxseg.configs import demo\nfrom jaxseg.models.heads.fcn import FCNHead\n"
+        "class MyHead(FCNHead):\n    more: int = 7\n"
+        "def get_config():\n    config = demo.get_config()\n    config.model.decode_head = {'type': MyHead}\n"
+        "    config.model.auxiliary_head = {'type': FCNHead}\n    return config\n"
+    )
+    config = run_config.load_recipe(str(path))
+    assert config.model.decode_head.more == 7  # defaults are filled in
+    model = json.loads(run_config.to_json(config))["model"]
+    assert model["decode_head"]["type"] == "mine.MyHead"
+    assert model["auxiliary_head"]["type"] == "jaxseg.models.heads.fcn.FCNHead"
+    run_config.save(config, tmp_path)
+    run_config.check_same_run(config, tmp_path)
+    assert "mine" not in sys.modules
+
+
+def test_what_json_cannot_hold(recipe):
+    class Inner:
+        pass
+
+    for value, says in ((Inner, "Inner, a `type` in the config, must be at the top"), (len, "can't hold <built-in")):
+        config = recipe.copy_and_resolve_references()
+        with config.unlocked():
+            config.model.decode_head = {"type": value}
+        with pytest.raises(ConfigError, match=says):
+            run_config.to_json(config)
 
 
 def test_check_same_run(recipe, tmp_path):

@@ -29,6 +29,7 @@ from jaxseg.losses.silog import silog_loss
 from jaxseg.losses.tversky import tversky_loss
 from jaxseg.models.layers.points import nearest_points
 from jaxseg.models.layers.resize import resize
+from jaxseg.models.registry import unknown_type
 
 LOSSES: dict[str, Callable[..., Array]] = {
     "BoundaryLoss": boundary_loss,
@@ -101,7 +102,8 @@ def model_losses(
     heads = model.heads()
     for name, output in outputs.items():
         head = heads.get(name) or model.final_head  # the one that runs when nothing is trained
-        losses = HEAD_LOSSES.get(type(head).__name__)
+        kinds = (kind.__name__ for kind in type(head).__mro__)  # a class made of one of these has its losses
+        losses = next((HEAD_LOSSES[kind] for kind in kinds if kind in HEAD_LOSSES), None)
         if losses is None or not isinstance(output, Mapping):
             found = head_losses(head, output, labels)
         else:
@@ -217,7 +219,7 @@ def _sample(head, configs, logits, labels) -> Array:
 def _check(config: Mapping, functions: Mapping[str, Callable], where: str, more: tuple[str, ...]) -> None:
     kind = config.get("type")
     if kind not in functions:
-        raise ConfigError(f"{where}.type={kind!r} is not known. {did_you_mean(str(kind), functions)}")
+        raise unknown_type(where, kind, functions)
     parameters = inspect.signature(functions[kind]).parameters.values()
     allowed = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"ignore_index"} | set(more)
     for key in set(config) - {"type"} - allowed:

@@ -1,8 +1,9 @@
 """From configs to modules: the registries' functions."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import flax.linen as nn
 from ml_collections import ConfigDict, FieldReference
@@ -10,20 +11,47 @@ from ml_collections import ConfigDict, FieldReference
 from jaxseg.errors import ConfigError, did_you_mean
 
 Registry = dict[str, type[nn.Module]]
+Entry = TypeVar("Entry")
 # A ConfigDict has a mapping's methods without being a collections.abc.Mapping.
 Config = Mapping[str, Any] | ConfigDict
 
 
-def register(registry: Registry, name: str, module: type[nn.Module]) -> type[nn.Module]:
-    """Adds a class of your own to a registry, so that configs can name it as `type`.
+def register(registry: dict[str, Entry], name: str, entry: Entry) -> Entry:
+    """Adds a class (or a loss) of your own to a registry, so that configs can name it as `type`.
 
     Raises:
         ConfigError: The name is taken.
     """
     if name in registry:
         raise ConfigError(f"{name!r} is registered already, as {registry[name].__name__}; choose another name")
-    registry[name] = module
-    return module
+    registry[name] = entry
+    return entry
+
+
+def find(registry: Registry, kind: Any) -> type[nn.Module] | None:
+    """The class that `type` means: itself, by its name in the registry, or as "MODULE.CLASS"; None where there is none.
+
+    The last is how a class that was given itself stands in a run's config.json. Its module must have been imported:
+    nothing is imported here, since a file that came with weights must not choose what is run.
+    """
+    if not isinstance(kind, str):
+        return kind if _is_module(kind) else None
+    module, _, name = kind.rpartition(".")
+    imported = vars(sys.modules[module]) if module in sys.modules else {}
+    found = registry.get(kind) or imported.get(name)
+    return found if _is_module(found) else None
+
+
+def unknown_type(where: str, kind: Any, known: Iterable[str]) -> ConfigError:
+    """The error of a `type` that means nothing: the nearest names, and what makes one's own known."""
+    module = kind.rpartition(".")[0] if isinstance(kind, str) else ""
+    if not module:
+        hint = f"{did_you_mean(str(kind), known)} One that you register is known after --import=MODULE."
+    elif module in sys.modules:
+        hint = f"The module {module} has no such class."
+    else:
+        hint = f"Import its module first: --import={module}, or `import {module}` in Python."
+    return ConfigError(f"{where}.type={kind!r} is not known. {hint}")
 
 
 def build(registry: Registry, config: Config, where: str, name: str | None = None) -> nn.Module:
@@ -42,9 +70,9 @@ def build(registry: Registry, config: Config, where: str, name: str | None = Non
     kind = fields.pop("type", None)
     if kind is None:
         raise ConfigError(f"{where}.type is missing. {did_you_mean('', registry)}")
-    module = kind if isinstance(kind, type) else registry.get(kind)
+    module = find(registry, kind)
     if module is None:
-        raise ConfigError(f"{where}.type={kind!r} is not known. {did_you_mean(kind, registry)}")
+        raise unknown_type(where, kind, registry)
     allowed = [field.name for field in _fields(module)]
     for field in fields:
         if field not in allowed:
@@ -57,10 +85,13 @@ def build(registry: Registry, config: Config, where: str, name: str | None = Non
 
 def field_defaults(registry: Registry, config: Config) -> dict[str, Any]:
     """The fields of the module that `config` describes which have defaults; none where the type is not known."""
-    kind = config.get("type")
-    module = kind if isinstance(kind, type) else registry.get(kind)
+    module = find(registry, config.get("type"))
     defaults = {} if module is None else {field.name: field.default for field in _fields(module)}
     return {name: plain(value) for name, value in defaults.items() if value is not dataclasses.MISSING}
+
+
+def _is_module(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, nn.Module)
 
 
 def _fields(module: type[nn.Module]) -> list[dataclasses.Field]:

@@ -35,7 +35,7 @@ def parsed(verb: str, *words: str):
 @pytest.mark.parametrize(
     ("verb", "flags"),
     [
-        ("train", ["--config", "--config.FIELD", "--workdir"]),
+        ("train", ["--config", "--config.FIELD", "--workdir", "--import"]),
         ("evaluate", ["--workdir", "--part", "--step", "--data_root", "--out"]),
         ("predict", ["FILE_OR_FOLDER", "--workdir", "--step", "--out", "--tta"]),
     ],

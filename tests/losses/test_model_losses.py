@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg import losses
 from jaxseg.errors import ConfigError
-from jaxseg.losses import head_losses, model_losses
+from jaxseg.losses import LOSSES, head_losses, model_losses
 from jaxseg.losses.cross_entropy import cross_entropy_loss
 from jaxseg.losses.dice import dice_loss
 from jaxseg.losses.samplers import ohem_pixel_weights
+from jaxseg.models import register
 from jaxseg.models.layers.resize import resize
 
 CE = {"type": "CrossEntropyLoss"}
@@ -74,6 +76,40 @@ def test_total_is_the_sum_of_what_is_called_loss(batch):
         "aux_0.loss_ce", "aux_0.acc_seg", "aux_1.loss_ce", "aux_1.acc_seg",
     }  # fmt: skip
     np.testing.assert_allclose(total, logs["decode.loss_ce"] + logs["aux_0.loss_ce"] + logs["aux_1.loss_ce"], rtol=1e-6)
+
+
+def test_a_head_made_of_another_has_its_losses(batch):
+    """A class of one's own need not say again what its base's outputs are for."""
+
+    class DAHead(types.SimpleNamespace):
+        pass
+
+    class MyHead(DAHead):
+        pass
+
+    logits, labels = batch
+    model = types.SimpleNamespace(heads=lambda: {"decode": MyHead(**vars(head()))})
+    _, logs = model_losses(model, {"decode": {"sum": logits, "part": logits}}, labels)
+    assert set(logs) == {f"decode.{map_}.{name}" for map_ in ("sum", "part") for name in ("loss_ce", "acc_seg")}
+
+
+def test_a_loss_of_your_own(batch, monkeypatch):
+    """It is registered under a name; what it returns is averaged."""
+
+    def squared(logits, labels, weight=None, *, ignore_index=255, power=2):
+        return jnp.mean(logits, axis=-1) ** power
+
+    logits, labels = batch
+    with pytest.raises(ConfigError, match=r"loss_decode.type=<function .* is not known"):
+        head_losses(head(loss_decode={"type": squared}), logits, labels)
+    monkeypatch.setattr("jaxseg.losses.LOSSES", dict(LOSSES))
+    register(losses.LOSSES, "Squared", squared)
+    assert losses.loss_defaults({"type": "Squared"}) == {"power": 2, "loss_weight": 1.0, "loss_name": "loss"}
+    logs = head_losses(head(loss_decode={"type": "Squared", "power": 4}), logits, labels)
+    resized = resize(logits, labels.shape[1:])
+    np.testing.assert_allclose(logs["loss"], np.mean(np.mean(resized, -1) ** 4), rtol=1e-5)
+    with pytest.raises(ConfigError, match=r"Squared has no field 'pwer'. Did you mean power"):
+        head_losses(head(loss_decode={"type": "Squared", "pwer": 4}), logits, labels)
 
 
 def test_a_loss_with_an_ignore_index_of_its_own(batch):

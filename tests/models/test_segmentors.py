@@ -1,6 +1,7 @@
 """Models as a whole: how they are built, their heads, and what a config may say."""
 
 import functools
+import sys
 from unittest import mock
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ from compiling import quick_jit
 from jaxseg.engine.step import compute_losses
 from jaxseg.errors import ConfigError
 from jaxseg.inference import encode_decode, to_labels
-from jaxseg.models import BACKBONES, HEADS, build_model, register
+from jaxseg.models import BACKBONES, HEADS, build_model, field_defaults, register
 from jaxseg.models.heads.decode_head import DecodeHead
 from small_models import CLASSES, Pyramid, head_config, model_config, random_batch, random_variables
 
@@ -156,6 +157,27 @@ def test_a_class_of_your_own():
         register(HEADS, "PlainHead", PlainHead)
     with pytest.raises(ConfigError, match="'ResNet' is registered already, as ResNet"):
         register(BACKBONES, "ResNet", Pyramid)
+
+
+def test_a_class_by_its_module(tmp_path, monkeypatch):
+    """As a run's config.json has it: found where its module was imported, and never imported."""
+    kind = f"{PlainHead.__module__}.PlainHead"
+    monkeypatch.setitem(sys.modules, PlainHead.__module__, sys.modules[__name__])
+    assert build_model(model_config(head_config(kind, channels=32))).decode_head.__class__ is PlainHead
+    assert field_defaults(HEADS, {"type": kind}) == field_defaults(HEADS, {"type": PlainHead})
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "never_imported.py").write_text("raise AssertionError('imported')\n")
+    for kind, says in (
+        ("never_imported.MyHead", "Import its module first: --import=never_imported, or `import never_imported`"),
+        ("os.MyHead", "The module os has no such class"),
+        ("os.system", "The module os has no such class"),
+        ("json.JSONDecoder", "The module json has no such class"),
+        ("MyHaed", "known after --import=MODULE"),
+        (dict, "known after --import=MODULE"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            build_model(model_config(head_config(kind)))
+        assert field_defaults(HEADS, {"type": kind}) == {}
 
 
 FCN = head_config("FCNHead")
