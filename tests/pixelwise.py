@@ -31,6 +31,10 @@ class Pixelwise(nn.Module):
     stride: int = 2
     test_cfg: Mapping = nn.FrozenDict(mode="whole")
 
+    @property
+    def final_head(self) -> nn.Module:
+        return self.decode_head
+
     @nn.compact
     def __call__(self, images, train: bool = False):
         kernel = self.param("kernel", nn.initializers.normal(1.0), (3, self.decode_head.num_classes))
