@@ -54,14 +54,14 @@ def unknown_type(where: str, kind: Any, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"{where}.type={kind!r} is not known. {hint}")
 
 
-def build(registry: Registry, config: Config, where: str, name: str | None = None) -> nn.Module:
+def build(registry: Registry, config: Config, where: str, **place: Any) -> nn.Module:
     """Builds the module that `config` describes.
 
     Args:
         registry: Classes by name.
         config: `type`, a name or a class, and the fields of that class.
         where: What the config is of, for messages: "backbone".
-        name: Of the submodule, where it is built inside of another module.
+        place: Flax's `name` and `parent`, where it is built inside of another module.
 
     Raises:
         ConfigError: `type` is missing or unknown, or a field is unknown or missing.
@@ -78,7 +78,7 @@ def build(registry: Registry, config: Config, where: str, name: str | None = Non
         if field not in allowed:
             raise ConfigError(f"{where}: {module.__name__} has no field {field!r}. {did_you_mean(field, allowed)}")
     try:
-        return module(**fields) if name is None else module(**fields, name=name)
+        return module(**fields, **place)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}") from error
 

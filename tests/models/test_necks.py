@@ -15,6 +15,8 @@ from small_models import random_variables
 # Fields that make a neck small.
 FIELDS = {
     "Feature2Pyramid": {"embed_dim": 6},
+    "FPN": {"in_channels": (4, 8, 6, 4), "out_channels": 5, "num_outs": 4},
+    "ICNeck": {"in_channels": (4, 8, 6), "out_channels": 5},
     "JPU": {"in_channels": (4, 8, 12), "mid_channels": 5, "dilations": (1, 3)},
     "MLANeck": {"in_channels": (4, 8, 6), "out_channels": 5, "norm_cfg": {"type": "BN"}, "act_cfg": {"type": "ReLU"}},
     "MultiLevelNeck": {"in_channels": (4, 8, 6, 4), "out_channels": 5},
@@ -22,6 +24,8 @@ FIELDS = {
 # The maps that come in, with these fields: stride and channels.
 MAPS = {
     "Feature2Pyramid": ((16, 6), (16, 6), (16, 6), (16, 6)),
+    "FPN": ((4, 4), (8, 8), (16, 6), (32, 4)),
+    "ICNeck": ((8, 4), (16, 8), (32, 6)),
     "JPU": ((4, 4), (8, 8), (16, 12)),
     "MLANeck": ((16, 4), (16, 8), (16, 6)),
     "MultiLevelNeck": ((16, 4), (16, 8), (16, 6), (16, 4)),
@@ -29,6 +33,8 @@ MAPS = {
 # Of every output: the map that it has the size of, the factor of that, and its channels.
 OUTPUTS = {
     "Feature2Pyramid": ((0, 4, 6), (1, 2, 6), (2, 1, 6), (3, 0.5, 6)),
+    "FPN": ((0, 1, 5), (1, 1, 5), (2, 1, 5), (3, 1, 5)),
+    "ICNeck": ((1, 1, 5), (0, 1, 5), (0, 1, 5)),
     "JPU": ((0, 1, 4), (1, 1, 8), (0, 1, 2 * 5)),
     "MLANeck": ((2, 1, 5), (1, 1, 5), (0, 1, 5)),
     "MultiLevelNeck": ((0, 0.5, 5), (1, 1, 5), (2, 2, 5), (3, 4, 5)),

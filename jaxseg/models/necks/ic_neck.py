@@ -63,7 +63,7 @@ class ICNeck(nn.Module):
         """Returns what auxiliary heads learn from, of the middle's and the finest map's size, and the fused map."""
         found = tuple(x.shape[-1] for x in features)
         if found != tuple(self.in_channels) or len(found) != 3:
-            raise ConfigError(f"neck.in_channels={tuple(self.in_channels)}: the maps have {found} channels")
+            raise ConfigError(f"neck.in_channels={tuple(self.in_channels)}: the maps have {list(found)} channels")
         fields = (self.out_channels, self.norm_cfg, self.act_cfg, self.align_corners)
         fine, middle, coarse = features
         fused, first = CascadeFusion(*fields, name="cff_24")(coarse, middle, train)
