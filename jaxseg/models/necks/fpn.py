@@ -107,4 +107,4 @@ class FPN(nn.Module):
 
     def error(self, field: str, reason: str) -> ConfigError:
         """A ConfigError about one of this neck's fields."""
-        return ConfigError(f"{self.name or type(self).__name__}.{field}={getattr(self, field)!r}: {reason}")
+        return ConfigError(f"neck.{field}={getattr(self, field)!r}: {reason}")
