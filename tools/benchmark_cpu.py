@@ -35,20 +35,22 @@ from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
 from jaxseg.train import initial_state
 
-RECIPES = (
-    "fcn_r18-d8_4xb2-80k_cityscapes-512x1024",
-    "pspnet_r18-d8_4xb2-80k_cityscapes-512x1024",
-    "deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024",
-    "fcn_hr18s_4xb2-40k_cityscapes-512x1024",
-    "mobilenet-v2-d8_fcn_4xb2-80k_cityscapes-512x1024",
-    "mobilenet-v3-d8-scratch-s_lraspp_4xb4-320k_cityscapes-512x1024",
-    "unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024",
-    "bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024",
-    "fast_scnn_8xb4-160k_cityscapes-512x1024",
-    "stdc1_4xb12-80k_cityscapes-512x1024",
-    "ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024",
-    "erfnet_fcn_4xb4-160k_cityscapes-512x1024",
-)
+SIZE = (128, 256)
+# Name -> height and width of the images, such that a step takes about a second or less.
+RECIPES = {
+    "fcn_r18-d8_4xb2-80k_cityscapes-512x1024": SIZE,
+    "pspnet_r18-d8_4xb2-80k_cityscapes-512x1024": SIZE,
+    "deeplabv3plus_r18-d8_4xb2-80k_cityscapes-512x1024": SIZE,
+    "fcn_hr18s_4xb2-40k_cityscapes-512x1024": SIZE,
+    "mobilenet-v2-d8_fcn_4xb2-80k_cityscapes-512x1024": SIZE,
+    "cgnet_fcn_4xb4-60k_cityscapes-680x680": SIZE,
+    "unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024": (64, 128),
+    "bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024": SIZE,
+    "fast_scnn_8xb4-160k_cityscapes-512x1024": SIZE,
+    "stdc1_4xb12-80k_cityscapes-512x1024": SIZE,
+    "ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024": SIZE,
+    "erfnet_fcn_4xb4-160k_cityscapes-512x1024": SIZE,
+}
 KINDS = ("forward", "train")
 
 
@@ -123,8 +125,9 @@ def measure(
     files = sorted(configs.rglob(f"{recipe}.py"))
     if not files:
         raise FileNotFoundError(f"--configs has no {recipe}.py")
-    their_parameters = reference.ask(build=str(files[0]), batch=args.batch, size=args.size)["parameters"]
-    parameters, functions = ours(recipe, args.batch, args.size)
+    size = args.size or RECIPES.get(recipe, SIZE)
+    their_parameters = reference.ask(build=str(files[0]), batch=args.batch, size=size)["parameters"]
+    parameters, functions = ours(recipe, args.batch, size)
     for kind in args.kinds:
         began = time.perf_counter()
         run = functions[kind]()
@@ -147,6 +150,7 @@ def measure(
             {
                 "recipe": recipe,
                 "kind": kind,
+                "size": size,
                 "parameters": {"jaxseg": parameters, "reference": their_parameters},
                 "compile_seconds": compiling,
                 "seconds": seconds,
@@ -159,19 +163,20 @@ def measure(
 
 def table(results: list[dict[str, Any]], failures: dict[str, str]) -> str:
     """What was measured, in Markdown."""
-    lines = ["| recipe | kind | jaxseg | reference | ratio |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| recipe | images | kind | jaxseg | reference | ratio |", "| --- | --- | --- | --- | --- | --- |"]
     for result in results:
         medians = result["medians"]
         name = re.sub(r"_(in1k-pre_)?\dxb\d+.*", "", result["recipe"])
+        size = "x".join(map(str, result["size"]))
         lines.append(
-            f"| {name} | {result['kind']} | {medians['jaxseg']:.3f} s | {medians['reference']:.3f} s "
+            f"| {name} | {size} | {result['kind']} | {medians['jaxseg']:.3f} s | {medians['reference']:.3f} s "
             f"| {result['ratio']:.2f} |"
         )
     for kinds in (*([kind] for kind in KINDS), KINDS):
         ratios = [result["ratio"] for result in results if result["kind"] in kinds]
         if ratios:
             mean = math.exp(statistics.fmean(map(math.log, ratios)))
-            lines.append(f"| geometric mean of {len(ratios)} | {' and '.join(kinds)} | | | {mean:.2f} |")
+            lines.append(f"| geometric mean of {len(ratios)} | | {' and '.join(kinds)} | | | {mean:.2f} |")
     return "\n".join([*lines, *(f"\nFailed: {recipe}: {error}" for recipe, error in failures.items())])
 
 
@@ -186,11 +191,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=7, help="that count, of each kind and side")
     parser.add_argument("--warm-up", type=int, default=2, help="steps before, that don't")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 256), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of all images")
     parser.add_argument("--threads", type=int, default=2, help="threads, and processors, of each side")
     parser.add_argument("--out", type=Path, help="JSON file of all figures")
     args = parser.parse_args(argv)
-    args.size = tuple(args.size)
+    args.size = args.size and tuple(args.size)
     args.recipes = list(
         dict.fromkeys(
             recipe
@@ -207,7 +212,7 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     results, failures = [], {}
     setting = {
-        "size": args.size, "batch": args.batch, "steps": args.steps, "threads": args.threads,
+        "batch": args.batch, "steps": args.steps, "threads": args.threads,
         "jax": jax.__version__, "platform": platform.platform(), "load": [os.getloadavg()],
     }  # fmt: skip
 
