@@ -166,8 +166,8 @@ SMALL_MAP = 2**20
 def dense_conv(x: Array, kernel: Array, padding: Pair, dilation: Pair) -> Array:
     """A convolution of stride 1 whose gradients are sums of matrix products where maps are small.
 
-    XLA computes a kernel's gradient on one core, and the input's with a transposed copy of the kernel, which takes
-    longer than the convolution itself where the kernel is larger than the maps.
+    XLA computes a kernel's gradient by a convolution whose windows are as large as the map, and the input's with a
+    transposed copy of the kernel, which takes longer than the convolution itself where the kernel is larger.
     """
     return lax_conv(x, kernel, (1, 1), padding, dilation)
 
