@@ -68,6 +68,7 @@ class EncoderDecoder(nn.Module):
         """The head whose logits are the result."""
         return self.decode_head
 
+    @nn.nowrap
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the paths of parameters that are not trained."""
         parts = {"backbone": self.backbone}

@@ -14,6 +14,7 @@ import pytest
 
 from compiling import quick_jit
 from jaxseg.errors import ConfigError
+from jaxseg.models.layers import conv
 from jaxseg.models.layers.activation import PReLU, build_activation
 from jaxseg.models.layers.attention import SelfAttention
 from jaxseg.models.layers.conv import Conv, ConvTranspose, conv2d
@@ -200,9 +201,29 @@ def test_forms_of_random_convolutions_agree(seed):
         np.testing.assert_allclose(value, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 3, 64), (1, 40, 50, 9)], ids=["larger-kernel", "larger-map"])
+@pytest.mark.parametrize("small_map", [0, 2**20], ids=["plain", "products"])
+def test_gradients_of_dense_convolutions_agree(shape, small_map, monkeypatch):
+    """Sums of matrix products and XLA's convolutions, by the size of the map and the kernel."""
+    monkeypatch.setattr(conv, "SMALL_MAP", small_map)
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(0, 1, shape), rng.normal(0, 1, (3, 2, shape[3], 24))
+
+    def both(x, kernel, form):
+        with target_platform(form):
+            out, pullback = jax.vjp(lambda x, kernel: conv2d(x, kernel, 1, (2, 1), (2, 1)), x, kernel)
+            return out, pullback(jnp.sin(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+    with precision(np.float64):
+        ours, plain = (quick_jit(functools.partial(both, form=form))(x, kernel) for form in FORMS)
+    for value, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(value, expected, atol=1e-10)
+
+
 LAYERS = {
     "1x1": lambda x: conv2d(x, jnp.ones((1, 1, 4, 3), x.dtype)),
     "depthwise": lambda x: conv2d(x, jnp.ones((3, 3, 1, 4), x.dtype), padding=1, groups=4),
+    "3x3": lambda x: conv2d(x, jnp.ones((3, 3, 4, 3), x.dtype), padding=1),
     "strided": lambda x: conv2d(x, jnp.ones((3, 3, 4, 3), x.dtype), stride=2, padding=1),
     "max_pool": lambda x: max_pool(x, 3, 2, 1),
     "avg_pool": lambda x: avg_pool(x, 3, 2, 1),

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from compiling import quick_jit
+from jaxseg.config import load_recipe, recipe_names
 from jaxseg.engine.step import compute_losses
 from jaxseg.errors import ConfigError
 from jaxseg.inference import encode_decode, to_labels
@@ -78,6 +79,19 @@ def test_frozen_parameters_of_heads():
     assert model.frozen_parameters() == ("decode_head/ema_mid_conv/", "auxiliary_head_1/ema_mid_conv/")
     paths = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), IMAGES)["params"], sep="/")
     assert len([path for path in paths if path.startswith(model.frozen_parameters())]) == 4
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "stdc1_4xb12-80k_cityscapes-512x1024",
+        "bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024",
+        "icnet_r18-d8_4xb2-80k_cityscapes-832x832",
+    ],
+)
+def test_frozen_parameters_of_inner_backbones(recipe):
+    """A model that is not bound, as the optimizer has it, asks the backbone inside its backbone."""
+    assert build_model(load_recipe(recipe_names()[recipe]).model).frozen_parameters() == ()
 
 
 def test_neck():

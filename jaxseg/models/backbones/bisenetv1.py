@@ -120,6 +120,7 @@ class BiSeNetV1(nn.Module):
         outputs = (fused, context8, context16)
         return tuple(outputs[i] for i in self.out_indices)
 
+    @nn.nowrap
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the parameter paths that are not trained, for the optimizer."""
         return inner_frozen_parameters(self.backbone_cfg, "context_path/backbone/")

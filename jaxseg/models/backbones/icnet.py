@@ -78,6 +78,7 @@ class ICNet(nn.Module):
         size = (x.shape[1] // 2, x.shape[2] // 2)
         return resize(x, size, align_corners=self.align_corners, scale=None if self.align_corners else (0.5, 0.5))
 
+    @nn.nowrap
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the parameter paths that are not trained, for the optimizer."""
         return inner_frozen_parameters(self.backbone_cfg, "backbone/")

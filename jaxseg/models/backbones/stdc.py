@@ -185,6 +185,7 @@ class STDCContextPathNet(nn.Module):
         """The map at the size of another."""
         return resize(x, to.shape[1:3], self.upsample_mode, align_corners=bool(self.align_corners))
 
+    @nn.nowrap
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the parameter paths that are not trained, for the optimizer."""
         return inner_frozen_parameters(self.backbone_cfg, "backbone/")

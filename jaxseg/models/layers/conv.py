@@ -132,6 +132,8 @@ def conv2d(
         covers = kernel.shape[0] >= stride[0] and kernel.shape[1] >= stride[1]
         if stride != (1, 1) and groups == 1 and dilation == (1, 1) and covers:
             return strided_conv(x, kernel, stride, padding)
+        if stride == (1, 1) and groups == 1:
+            return dense_conv(x, kernel, padding, dilation)
     return lax_conv(x, kernel, stride, padding, dilation, groups)
 
 
@@ -155,6 +157,60 @@ def pointwise_conv(x: Array, kernel: Array, stride: Pair) -> Array:
     return jnp.einsum("bhwc,co->bhwo", x, kernel[0, 0])
 
 
+# Windows of a map, in bytes, that are copied for a matrix product quicker than XLA convolves for a kernel's gradient:
+# what the processor's cache holds.
+SMALL_MAP = 2**20
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def dense_conv(x: Array, kernel: Array, padding: Pair, dilation: Pair) -> Array:
+    """A convolution of stride 1 whose gradients are sums of matrix products where maps are small.
+
+    XLA computes a kernel's gradient by a convolution whose windows are as large as the map, and the input's with a
+    transposed copy of the kernel, which takes longer than the convolution itself where the kernel is larger.
+    """
+    return lax_conv(x, kernel, (1, 1), padding, dilation)
+
+
+def _dense_forward(x, kernel, padding, dilation):
+    return dense_conv(x, kernel, padding, dilation), (x, kernel)
+
+
+def _dense_backward(padding, dilation, residuals, g):
+    x, kernel = residuals
+    height, width, inputs, features = kernel.shape
+    kernel_gradient = _dense_kernel_gradient(x, kernel, g, (1, 1), padding, dilation)
+    pads = [(size - 1) * step - pad for size, step, pad in zip((height, width), dilation, padding, strict=True)]
+    if inputs * features < x.size + g.size or min(pads) < 0:
+        (x_gradient,) = jax.vjp(lambda x: lax_conv(x, kernel, (1, 1), padding, dilation), x)[1](g)
+        return x_gradient, kernel_gradient
+    padded = jnp.pad(g, ((0, 0), (pads[0],) * 2, (pads[1],) * 2, (0, 0)))
+    flipped = kernel[::-1, ::-1]
+    x_gradient = sum(
+        jnp.einsum("bhwo,co->bhwc", window, flipped[i, j], preferred_element_type=_sum_type(g))
+        for (i, j), window in shifted_windows(padded, (height, width), (1, 1), dilation)
+    )
+    return x_gradient.astype(x.dtype), kernel_gradient
+
+
+dense_conv.defvjp(_dense_forward, _dense_backward)
+
+
+def _dense_kernel_gradient(x: Array, kernel: Array, g: Array, stride: Pair, padding: Pair, dilation: Pair) -> Array:
+    if g.size // g.shape[3] * x.shape[3] * x.dtype.itemsize > SMALL_MAP:
+        return jax.vjp(lambda k: lax_conv(x, k, stride, padding, dilation), kernel)[1](g)[0]
+    padded = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    products = [
+        jnp.einsum("bhwc,bhwo->co", window, g, preferred_element_type=_sum_type(g))
+        for _, window in shifted_windows(padded, kernel.shape[:2], stride, dilation)
+    ]
+    return jnp.stack(products).reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _sum_type(x: Array) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def strided_conv(x: Array, kernel: Array, stride: Pair, padding: Pair) -> Array:
     """A strided convolution whose input gradient is made of small dense convolutions.
@@ -172,7 +228,7 @@ def _strided_forward(x, kernel, stride, padding):
 
 def _strided_backward(stride, padding, residuals, g):
     x, kernel = residuals
-    (kernel_gradient,) = jax.vjp(lambda k: lax_conv(x, k, stride, padding, (1, 1)), kernel)[1](g)
+    kernel_gradient = _dense_kernel_gradient(x, kernel, g, stride, padding, (1, 1))
     rows = []
     for row in range(stride[0]):
         phases = []
@@ -269,7 +325,7 @@ def _depthwise_kernel_gradient(padded: Array, g: Array, size: Pair, stride: Pair
         )
         return tuple(total + (window * row).astype(total.dtype) for total, window in zip(sums, seen, strict=True)), None
 
-    zeros = jnp.zeros((batch, width, channels), jnp.promote_types(g.dtype, jnp.float32))
+    zeros = jnp.zeros((batch, width, channels), _sum_type(g))
     sums, _ = lax.scan(add_row, (zeros,) * len(offsets), jnp.arange(height))
     return jnp.stack([total.sum((0, 1)) for total in sums]).reshape(*size, 1, channels)
 
