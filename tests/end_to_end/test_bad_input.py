@@ -194,7 +194,7 @@ def test_recipe(line, tmp_path):
 def test_recipe_names(tmp_path):
     said = refuse_training(tmp_path / "run", "--config=demoo.py")
     assert "--config=demoo.py: no such file" in said
-    assert "Did you mean demo.py" in said
+    assert "Did you mean demo.py or dmnet.py or danet.py?" in said
     said = refuse_training(tmp_path / "run", "--config=configs/cgnet.py:cgnet_camvit")
     assert "There is no recipe 'cgnet_camvit'" in said
     assert "cgnet_camvid" in said

@@ -23,10 +23,11 @@ PSPNET = "pspnet__pspnet_r18-d8_4xb2-80k_cityscapes-512x1024"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
 # Seconds that the reference took. What takes longer waits for `-m slow`; its names, heads and blocks are tested anyway.
 QUICK = 1.5
+ALWAYS = ("fcn__", "pspnet__", "upernet__")  # what most other models are made of
 
 
 def case(name, dtype):
-    heavy = load_npz(GOLDEN / f"{name}.npz")[0]["seconds"] > QUICK
+    heavy = load_npz(GOLDEN / f"{name}.npz")[0]["seconds"] > QUICK and not name.startswith(ALWAYS)
     return pytest.param(name, dtype, marks=pytest.mark.slow if heavy else ())
 
 
@@ -40,6 +41,19 @@ CASES += [case(name, np.float64) for name in (PSPNET, *DOUBLE)]
 # With these weights one pixel alone counts in this loss, which is float32's rounding of that pixel's logit: 1.09 of the
 # bar. Others of PIDNet's the reference computes in float32 in any case, so the rest is compared in float32.
 ONE_PIXEL = ("pidnet__pidnet-s_2xb6-120k_1024x1024-cityscapes", "decode.loss_sem_bd")
+# Pixels whose two best classes are all but equal, which float32 turns: how many, of those that count.
+TURNED = {
+    "danet__danet_r50-d8_4xb2-40k_cityscapes-512x1024": 1,
+    "deeplabv3plus__deeplabv3plus_r101-d16-mg124_4xb2-40k_cityscapes-512x1024": 3,
+    "fastfcn__fastfcn_r50-d32_jpu_aspp_4xb2-80k_cityscapes-512x1024": 1,
+    "fastfcn__fastfcn_r50-d32_jpu_enc_4xb2-80k_cityscapes-512x1024": 1,
+    "fastfcn__fastfcn_r50-d32_jpu_psp_4xb2-80k_cityscapes-512x1024": 1,
+    "gcnet__gcnet_r50-d8_4xb2-40k_cityscapes-512x1024": 1,
+    "icnet__icnet_r18-d8-in1k-pre_4xb2-160k_cityscapes-832x832": 1,
+    "ocrnet__ocrnet_r101-d8_4xb2-40k_cityscapes-512x1024": 3,
+    "psanet__psanet_r50-d8_4xb2-40k_cityscapes-512x1024": 1,
+    "stdc__stdc1_4xb12-80k_cityscapes-512x1024": 1,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -99,10 +113,10 @@ def test_train_pass(name, dtype):
     losses = {"loss": loss, **logs}
     assert losses.keys() == meta["losses"].keys()
     bar = 3 * max(meta["torch_f32_loss_err"], 3e-6) if single else 1e-9
-    few = 3.01 * 100 / np.sum(arrays["label"] != 255)  # three pixels, and the rounding of a percentage
     for key, expected in meta["losses"].items():
-        if "acc" in key:  # a percentage, of float32 in the reference; rounding turns a pixel here and there
-            assert float(losses[key]) == pytest.approx(expected, rel=1e-6, abs=few if single else 0), key
+        if "acc" in key:  # float32 in the reference
+            turned = 1.01 * TURNED.get(name, 0) * 100 / np.sum(arrays["label"] != 255) if single else 0
+            assert float(losses[key]) == pytest.approx(expected, rel=1e-4, abs=turned), key
         elif (name, key) != ONE_PIXEL:
             assert float(losses[key]) == pytest.approx(expected, rel=bar), key
 
