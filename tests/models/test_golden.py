@@ -33,11 +33,12 @@ def case(name, dtype):
 
 # Of this DeepLab, rounding weights and images alone moves the loss by 6e-6 (PyTorch's gradients are off by 0.1). With
 # two images, one of BiSeNetV1's norms is over two values: rounding the inputs changes the exact norms of its gradients
-# by up to 4e-4 (median).
+# by up to 4e-4 (median). PyTorch's float32 gradients of ResNeSt are off by 4 to 36 times their size.
 ILL_CONDITIONED = (CGNET, "deeplabv3__deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024")
-DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith("bisenetv1__"))
+DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith(("bisenetv1__", "resnest__")))
 CASES = [case(name, np.float32) for name in NAMES if name not in DOUBLE]
 CASES += [case(name, np.float64) for name in (PSPNET, *DOUBLE)]
+LOGITS = [*CASES, *(case(name, np.float32) for name in NAMES if name.startswith("resnest__"))]
 # With these weights one pixel alone counts in this loss, which is float32's rounding of that pixel's logit: 1.09 of the
 # bar. Others of PIDNet's the reference computes in float32 in any case, so the rest is compared in float32.
 ONE_PIXEL = ("pidnet__pidnet-s_2xb6-120k_1024x1024-cityscapes", "decode.loss_sem_bd")
@@ -77,7 +78,7 @@ def setup(name, dtype):
     return meta, arrays, model, variables, nhwc(images).astype(dtype)
 
 
-@pytest.mark.parametrize(("name", "dtype"), CASES, ids=case_id)
+@pytest.mark.parametrize(("name", "dtype"), LOGITS, ids=case_id)
 def test_logits(name, dtype):
     meta, arrays, model, variables, images = setup(name, dtype)
     with precision(dtype):
@@ -135,7 +136,9 @@ def test_train_pass(name, dtype):
         assert np.median(list(errors.values())) <= 3 * max(meta["torch_f32_grad_err_median"], 3e-5)
         assert max(errors.values()) <= 3 * max(meta["torch_f32_grad_err_max"], 3e-3), max(errors, key=errors.get)
     else:
-        assert max(errors.values()) <= 1e-8, max(errors, key=errors.get)
+        # Images times 1 + 1e-15 move ResNeSt's norms by up to 2.4e-6.
+        bar = 3e-6 if name.startswith("resnest__") else 1e-8
+        assert max(errors.values()) <= bar, max(errors, key=errors.get)
     for key, expected in meta["stats_norms"].items():
         norm = np.linalg.norm(np.asarray(stats[paths[key][1:]], np.float64))
         assert norm == pytest.approx(expected, rel=1e-4 if single else 1e-9), key

@@ -134,6 +134,8 @@ def conv2d(
             return strided_conv(x, kernel, stride, padding)
         if stride == (1, 1) and groups == 1:
             return dense_conv(x, kernel, padding, dilation)
+        if groups > 1:
+            return grouped_conv(x, kernel, stride, padding, dilation, groups)
     return lax_conv(x, kernel, stride, padding, dilation, groups)
 
 
@@ -209,6 +211,29 @@ def _dense_kernel_gradient(x: Array, kernel: Array, g: Array, stride: Pair, padd
 
 def _sum_type(x: Array) -> jnp.dtype:
     return jnp.promote_types(x.dtype, jnp.float32)
+
+
+# As many dense convolutions are quicker than one matrix product with copied windows, but every one is compiled.
+FEW_GROUPS = 4
+
+
+def grouped_conv(x: Array, kernel: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Array:
+    """A convolution of every group of channels by itself, whose gradients are dense convolutions or matrix products.
+
+    XLA computes the gradients of a grouped convolution up to 70 times slower.
+    """
+    if groups <= FEW_GROUPS:
+        parts = zip(jnp.split(x, groups, axis=3), jnp.split(kernel, groups, axis=3), strict=True)
+        return jnp.concatenate([conv2d(*part, stride, padding, dilation) for part in parts], axis=3)
+    batch, channels, features = len(x), kernel.shape[2], kernel.shape[3]
+    by_group = jnp.moveaxis(x.reshape(*x.shape[:3], groups, channels), 3, 0)
+    padded = jnp.pad(by_group, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
+    padded = padded.reshape(groups * batch, *padded.shape[2:])
+    windows = [window for _, window in shifted_windows(padded, kernel.shape[:2], stride, dilation)]
+    columns = jnp.concatenate(windows, axis=3)
+    height, width, taps = columns.shape[1:]
+    y = jnp.einsum("gnc,cgo->gno", columns.reshape(groups, -1, taps), kernel.reshape(taps, groups, features // groups))
+    return jnp.moveaxis(y.reshape(groups, batch, height, width, -1), 0, 3).reshape(batch, height, width, features)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
