@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from jaxseg.errors import ConfigError
 from jaxseg.models.backbones.resnet import BasicBlock, Block, Bottleneck
 from jaxseg.models.layers.conv import Conv
+from jaxseg.models.layers.freezing import FrozenStages
 from jaxseg.models.layers.norm import build_norm, norm_name
 from jaxseg.models.layers.resize import resize
 
@@ -17,7 +18,7 @@ STAGES = ("stage1", "stage2", "stage3", "stage4")
 STAGE_FIELDS = ("num_modules", "num_branches", "block", "num_blocks", "num_channels")
 
 
-class HRNet(nn.Module):
+class HRNet(FrozenStages, nn.Module):
     """High-resolution network (Sun et al. 2019, "High-Resolution Representations for Labeling Pixels and Regions").
 
     A branch of stride 4 is kept from end to end; every stage adds one of half its last branch's size, and the
@@ -112,14 +113,6 @@ class HRNet(nn.Module):
                     x = jax.nn.relu(conv_norm(x, train, between, self.norm_cfg, f"{name}_{j}", stride=2))
             outputs.append(x)
         return outputs
-
-    def trains(self, train: bool, stage: int) -> bool:
-        """Whether the norm layers of a stage (0: the stem) use the batch's statistics."""
-        return train and not self.norm_eval and stage > self.frozen_stages
-
-    def freeze(self, x: Array, stage: int) -> Array:
-        """Lets no gradient into a frozen stage."""
-        return jax.lax.stop_gradient(x) if stage <= self.frozen_stages else x
 
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the parameter paths that are not trained, for the optimizer."""

@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
-import jax
 from jaxtyping import Array, Float
 
 from jaxseg.errors import ConfigError
 from jaxseg.models.layers.conv_module import ConvModule
+from jaxseg.models.layers.freezing import FrozenStages
 from jaxseg.models.layers.inverted_residual import InvertedResidual, make_divisible
 
 # Of each stage: how much its blocks widen, their channels, their number.
 STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(FrozenStages, nn.Module):
     """Inverted residual blocks (Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks").
 
     Attributes:
@@ -83,14 +83,6 @@ class MobileNetV2(nn.Module):
             if stage in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)
-
-    def trains(self, train: bool, stage: int) -> bool:
-        """Whether the norm layers of a stage (0: the stem) use the batch's statistics."""
-        return train and not self.norm_eval and stage > self.frozen_stages
-
-    def freeze(self, x: Array, stage: int) -> Array:
-        """Lets no gradient into a frozen stage."""
-        return jax.lax.stop_gradient(x) if stage <= self.frozen_stages else x
 
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the parameter paths that are not trained, for the optimizer."""

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.errors import ConfigError
 from jaxseg.models.layers.conv import Conv
+from jaxseg.models.layers.freezing import FrozenStages
 from jaxseg.models.layers.norm import build_norm, norm_name
 from jaxseg.models.layers.pooling import avg_pool, max_pool
 from jaxseg.models.names import Source
@@ -102,7 +103,7 @@ class Bottleneck(Block):
 Architectures = Mapping[int, tuple[type[Block], tuple[int, ...]]]
 
 
-class ResNet(nn.Module):
+class ResNet(FrozenStages, nn.Module):
     """Deep residual network (He et al. 2016, "Deep Residual Learning for Image Recognition").
 
     `strides` and `dilations` turn the classifier's stride of 32 into the 16 or 8 that segmentation wants.
@@ -251,14 +252,6 @@ class ResNet(nn.Module):
             return tuple(self.multi_grid[:blocks])
         first = dilation // 2 if dilation > 1 and self.contract_dilation else dilation
         return (first, *[dilation] * (blocks - 1))
-
-    def trains(self, train: bool, stage: int) -> bool:
-        """Whether the norm layers of a stage (0: the stem) use the batch's statistics."""
-        return train and not self.norm_eval and stage > self.frozen_stages
-
-    def freeze(self, x: Array, stage: int) -> Array:
-        """Lets no gradient into a frozen stage."""
-        return jax.lax.stop_gradient(x) if stage <= self.frozen_stages else x
 
     def frozen_parameters(self) -> tuple[str, ...]:
         """Prefixes of the parameter paths that are not trained, for the optimizer."""

@@ -1,21 +1,21 @@
 """DNL head."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxseg.models.heads.fcn import FCNHead
+from jaxseg.models.heads.nl import NLHead
 from jaxseg.models.layers.attention import flatten_pixels
 from jaxseg.models.layers.conv import Conv
 from jaxseg.models.layers.initializers import default_bias, default_kernel
 from jaxseg.models.layers.non_local import NonLocal
 from jaxseg.models.layers.norm import at_least_float32
 
-MODES = ("embedded_gaussian", "dot_product")
 
-
-class DNLHead(FCNHead):
+class DNLHead(NLHead):
     """An FCN head with a disentangled non-local block in between (Yin et al. 2020, "Disentangled Non-Local").
 
     Attributes:
@@ -24,18 +24,9 @@ class DNLHead(FCNHead):
         temperature: Divides the products before the softmax; of "embedded_gaussian" only.
     """
 
-    reduction: int = 2
-    use_scale: bool = True
-    mode: str = "embedded_gaussian"
     temperature: float = 0.05
 
-    def check(self) -> None:
-        """Raises ConfigError where the fields don't fit each other."""
-        super().check()
-        if self.num_convs != 2:
-            raise self.error("num_convs", "the non-local block is between two convolutions")
-        if self.mode not in MODES:
-            raise self.error("mode", f"allowed: {MODES}")
+    modes: ClassVar[tuple[str, ...]] = ("embedded_gaussian", "dot_product")
 
     def between(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
         """Adds what the other pixels say."""

@@ -1,5 +1,7 @@
 """Non-local head."""
 
+from typing import ClassVar
+
 from jaxtyping import Array, Float
 
 from jaxseg.models.heads.fcn import FCNHead
@@ -17,13 +19,15 @@ class NLHead(FCNHead):
     use_scale: bool = True
     mode: str = "embedded_gaussian"
 
+    modes: ClassVar[tuple[str, ...]] = MODES
+
     def check(self) -> None:
         """Raises ConfigError where the fields don't fit each other."""
         super().check()
         if self.num_convs != 2:
             raise self.error("num_convs", "the non-local block is between two convolutions")
-        if self.mode not in MODES:
-            raise self.error("mode", f"allowed: {MODES}")
+        if self.mode not in self.modes:
+            raise self.error("mode", f"allowed: {self.modes}")
 
     def between(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
         """Adds what the other pixels say."""
