@@ -15,7 +15,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxseg.errors import CheckpointError, ConfigError, did_you_mean
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.names import (
-    CLASS_LAYER,
     Path,
     Source,
     dotted_name,
@@ -100,6 +99,7 @@ def match_state_dict(
     variables: dict[Path, np.ndarray] = {}
     names: dict[str, Path] = {}
     unused, problems, ignored, other_classes = [], [], [], []
+    only_classes = True
     for name, tensor in state_dict.items():
         renamed = rules.rename(name)
         if renamed is None or name.endswith(IGNORED) or renamed in constants or _normalised(renamed) in overwritten:
@@ -109,12 +109,14 @@ def match_state_dict(
         if path is None:
             unused.append(name)
         elif path in variables:
+            only_classes = False
             problems.append(f"twice in the checkpoint: {'/'.join(path)}, the second time as {name}")
         elif (array := to_ours(np.asarray(tensor), path)).shape == shapes[path].shape:
             variables[path], names[name] = array, path
-        elif new_classes and of_classes(path):
+        elif of_classes(path) and new_classes:
             other_classes.append(path)
         else:
+            only_classes = only_classes and of_classes(path)
             problems.append(f"{name}: {array.shape} does not fit {'/'.join(path)} {shapes[path].shape}")
             variables[path] = array
     for name in rules.zeros:
@@ -128,7 +130,7 @@ def match_state_dict(
     if problems:
         lines = "\n  ".join(problem.strip() for problem in problems[:SHOWN])
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        if not missing and not unused and all(CLASS_LAYER in problem for problem in problems):
+        if not missing and not unused and only_classes:
             more += "\nIt is of other classes; new_classes=True (--new_classes) leaves classifiers as initialised."
         raise CheckpointError(f"The checkpoint does not fit the model ({len(problems)} problems):\n  {lines}{more}")
     return Match(variables, names, unfilled, ignored)
