@@ -69,15 +69,26 @@ class EncoderDecoder(nn.Module):
         return self.decode_head
 
     @nn.nowrap
-    def frozen_parameters(self) -> tuple[str, ...]:
-        """Prefixes of the paths of parameters that are not trained."""
+    def parts(self) -> dict[str, nn.Module]:
+        """Backbone and heads, by the names of their parameters."""
         parts = {"backbone": self.backbone}
         for field in ("decode_head", "auxiliary_head"):
             part = getattr(self, field)
             several = isinstance(part, tuple | list)
             parts |= {f"{field}_{i}": item for i, item in enumerate(part)} if several else {field: part}
-        frozen = {name: getattr(part, "frozen_parameters", tuple)() for name, part in parts.items()}
+        return parts
+
+    @nn.nowrap
+    def frozen_parameters(self) -> tuple[str, ...]:
+        """Prefixes of the paths of parameters that are not trained."""
+        frozen = {name: getattr(part, "frozen_parameters", tuple)() for name, part in self.parts().items()}
         return tuple(f"{name}/{prefix}" for name, prefixes in frozen.items() for prefix in prefixes)
+
+    @nn.nowrap
+    def frozen_norms(self) -> tuple[str, ...]:
+        """The parts whose norm layers are not trained: those with `norm_cfg.requires_grad` False."""
+        norms = {name: getattr(part, "norm_cfg", None) or {} for name, part in self.parts().items()}
+        return tuple(name for name, norm_cfg in norms.items() if not norm_cfg.get("requires_grad", True))
 
 
 class CascadeEncoderDecoder(EncoderDecoder):

@@ -21,6 +21,33 @@ def attend(
     return jnp.einsum("bqk,bkc->bqc", weights, value)
 
 
+def attend_heads(
+    query: Float[Array, "*b q h d"],
+    key: Float[Array, "*b k h d"],
+    value: Float[Array, "*b k h c"],
+    scale: float | None = None,
+    bias: Float[Array, "..."] | None = None,
+    drop: Callable[[Array], Array] | None = None,
+) -> Float[Array, "*b q h c"]:
+    """softmax(scale * query key^T + bias) value for every head; the softmax is computed in float32 or more.
+
+    Args:
+        query, key, value: Projections, heads apart.
+        scale: Factor of the products; None: 1 / sqrt(d).
+        bias: Added to the products, as [... h q k]; -inf where a query must not look.
+        drop: Applied to the weights.
+    """
+    wide = at_least_float32(query.dtype)
+    scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=wide)
+    scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias.astype(wide)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    if drop is not None:
+        weights = drop(weights)
+    return jnp.einsum("...hqk,...khc->...qhc", weights, value)
+
+
 def flatten_pixels(x: Float[Array, "b h w c"]) -> Float[Array, "b n c"]:
     """A map as a sequence of its pixels, row by row."""
     return x.reshape(x.shape[0], -1, x.shape[-1])

@@ -31,6 +31,15 @@ def normal(std: float) -> Callable:
     return initialize
 
 
+def trunc_normal(std: float = 0.02) -> Callable:
+    """Normal with mean 0 and the given standard deviation, cut off at -2 and 2, as PyTorch cuts: in absolute units."""
+
+    def initialize(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        return std * jax.random.truncated_normal(key, -2.0 / std, 2.0 / std, shape, dtype)
+
+    return initialize
+
+
 def uniform(low: float, high: float) -> Callable:
     """Uniform between two bounds."""
 

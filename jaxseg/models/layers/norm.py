@@ -78,12 +78,31 @@ class GroupNorm(nn.Module):
         return y.astype(x.dtype)
 
 
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al. 2016): statistics of one pixel or token over its channels."""
+
+    eps: float = 1e-5
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b c"], train: bool = False) -> Float[Array, "*b c"]:
+        """Normalises x; training makes no difference."""
+        scale = self.param("scale", self.scale_init, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+        x32 = x.astype(at_least_float32(x.dtype))
+        centred = x32 - jnp.mean(x32, -1, keepdims=True)
+        var = jnp.mean(jnp.square(centred), -1, keepdims=True)
+        return (centred * lax.rsqrt(var + self.eps) * scale + bias).astype(x.dtype)
+
+
 # The reference's type -> (class, prefix of its attributes' names, which name the parameters).
 NORMS: dict[str, tuple[type[nn.Module], str]] = {
     "BN": (BatchNorm, "bn"),
     "BN2d": (BatchNorm, "bn"),
     "SyncBN": (BatchNorm, "bn"),
     "GN": (GroupNorm, "gn"),
+    "LN": (LayerNorm, "ln"),
+    "LN2d": (LayerNorm, "ln"),
 }
 
 
