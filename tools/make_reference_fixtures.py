@@ -665,6 +665,11 @@ def _hrnet(**more: Any) -> dict[str, Any]:
     return {"type": "HRNet", "norm_cfg": BN, "extra": extra, **more}
 
 
+def _vit(kind: str = "VisionTransformer", **more: Any) -> dict[str, Any]:
+    sizes = {"img_size": [48, 64], "patch_size": 8, "embed_dims": 12, "num_layers": 3, "num_heads": 3}
+    return {"type": kind, **sizes, **more}
+
+
 BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "r18": (_resnet(18), EVEN),
     "r18_full_width": (_resnet(18, stem_channels=64, base_channels=64), EVEN),
@@ -744,6 +749,15 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
         {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
         ODD,
     ),
+    "vit_norms_odd": (
+        _vit(out_indices=[0, 2], out_origin=True, patch_norm=True, patch_bias=True, pre_norm=True, final_norm=True),
+        ODD,
+    ),
+    "vit_no_class_token_odd": (
+        _vit(with_cls_token=False, patch_pad="same", interpolate_mode="bilinear", qkv_bias=False, num_fcs=3),
+        ODD,
+    ),
+    "vit_as_many_patches": (_vit(norm_cfg={"type": "LN", "eps": 1e-3}, act_cfg={"type": "ReLU"}), [1, 3, 96, 32]),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
@@ -925,6 +939,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
     "erfnet": BACKBONES["erfnet"][0],
     "unet": BACKBONES["unet_deconv"][0],
+    "vit": _vit(embed_dims=48, patch_bias=True, final_norm=True),
     "feature2pyramid": NECKS["feature2pyramid"][0],
     "mla": NECKS["mla"][0],
     "multilevel": NECKS["multilevel"][0],

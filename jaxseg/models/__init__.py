@@ -27,6 +27,7 @@ from jaxseg.models.backbones import (
     resnext,
     stdc,
     unet,
+    vit,
 )
 from jaxseg.models.heads import (
     ann,
@@ -79,6 +80,7 @@ BACKBONES: Registry = {
     "STDCContextPathNet": stdc.STDCContextPathNet,
     "STDCNet": stdc.STDCNet,
     "UNet": unet.UNet,
+    "VisionTransformer": vit.VisionTransformer,
 }
 NECKS: Registry = {
     "Feature2Pyramid": feature2pyramid.Feature2Pyramid,

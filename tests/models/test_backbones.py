@@ -24,6 +24,7 @@ HRNET = {
     for i, modules in enumerate((1, 1, 2, 1), start=1)
 }
 STDC = {"stdc_type": "STDCNet1", "channels": (4, 8, 16, 32, 48)}
+TRANSFORMER = {"embed_dims": 8, "num_layers": 3, "num_heads": 2, "out_indices": (0, 2)}
 
 # Fields that make a backbone small.
 FIELDS = {
@@ -81,6 +82,7 @@ FIELDS = {
     },
     "STDCNet": {**STDC, "with_final_conv": True},
     "UNet": {"base_channels": 4, "enc_num_convs": (2, 1, 1, 1, 1), "dec_num_convs": (2, 1, 1, 1)},
+    "VisionTransformer": {"img_size": 64, **TRANSFORMER},
 }
 # Stride and channels of every output, with these fields.
 OUTPUTS = {
@@ -103,6 +105,7 @@ OUTPUTS = {
     "STDCContextPathNet": ((8, 16), (16, 8), (8, 8), (8, 12)),
     "STDCNet": ((8, 16), (16, 32), (32, 1024)),
     "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
+    "VisionTransformer": ((16, 8), (16, 8)),
 }
 # Of the images, where maps that grow again are larger than this for others.
 SIZES = {"ERFNet": (96, 136)}
