@@ -38,6 +38,7 @@ from mmengine.registry import PARAM_SCHEDULERS, init_default_scope  # noqa: E402
 from mmengine.structures import PixelData  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
 from mmseg.models.decode_heads import psa_head  # noqa: E402
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # noqa: E402
 from mmseg.models.losses import CrossEntropyLoss, FocalLoss, accuracy  # noqa: E402
 from mmseg.models.losses import kldiv_loss as _kldiv_loss  # noqa: E402, F401  (not registered otherwise)
 from mmseg.models.losses.focal_loss import py_sigmoid_focal_loss  # noqa: E402
@@ -797,6 +798,8 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
         ("lraspp", "LRASPPHead", WINDOWED, {"input_transform": "multiple_select"}),
+        ("setr_up", "SETRUPHead", MAP, {"num_convs": 2, "up_scale": 3, "kernel_size": 1}),
+        ("setr_mla", "SETRMLAHead", [[2, 12, 9, 7], [2, 24, 9, 7]], {"mla_channels": 8, "up_scale": 2}),
     )
 }
 # Those that resize nothing.
@@ -815,6 +818,16 @@ HEADS |= {
     "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
     "nl_dot_product": _head("NLHead", MAP, mode="dot_product"),
     "nl_gaussian": _head("NLHead", MAP, mode="gaussian", concat_input=False),
+    "segmenter": _head(
+        "SegmenterMaskTransformerHead",
+        MAP,
+        num_layers=2,
+        num_heads=3,
+        embed_dims=12,
+        mlp_ratio=2,
+        qkv_bias=False,
+        norm_cfg={"type": "LN", "eps": 1e-4},
+    ),
     "psa": _head("PSAHead", MAP, mask_size=[5, 8], normalization_factor=None),
     "psa_collect": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[11, 9], psa_type="collect", shrink_factor=1),
     "psa_collect_compact": _head("PSAHead", MAP, mask_size=[7, 9], psa_type="collect", compact=True),
@@ -861,7 +874,7 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     rng = np.random.default_rng(seed)
     inputs = [torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
     fill_module(module).eval()
-    is_head = hasattr(module, "conv_seg")
+    is_head = isinstance(module, BaseDecodeHead)
     is_backbone = len(shapes) == 1 and shapes[0][1] == 3
 
     def run(dtype: torch.dtype) -> list[np.ndarray]:
@@ -936,6 +949,9 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "aspp": HEADS["aspp"][0],
     "fast_scnn": BACKBONES["fast_scnn_odd"][0],
     "sep_fcn": HEADS["sep_fcn"][0],
+    "segmenter": {**HEADS["segmenter"][0], "embed_dims": 48, "init_std": 0.1},
+    "setr_mla": HEADS["setr_mla"][0],
+    "setr_up": HEADS["setr_up"][0],
     "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
     "erfnet": BACKBONES["erfnet"][0],
     "unet": BACKBONES["unet_deconv"][0],

@@ -51,8 +51,11 @@ from jaxseg.models.heads import (
     point,
     psa,
     psp,
+    segmenter_mask,
     sep_aspp,
     sep_fcn,
+    setr_mla,
+    setr_up,
     uper,
 )
 from jaxseg.models.heads import stdc as stdc_head
@@ -114,6 +117,9 @@ HEADS: Registry = {
     "PointHead": point.PointHead,
     "PSAHead": psa.PSAHead,
     "PSPHead": psp.PSPHead,
+    "SegmenterMaskTransformerHead": segmenter_mask.SegmenterMaskTransformerHead,
+    "SETRMLAHead": setr_mla.SETRMLAHead,
+    "SETRUPHead": setr_up.SETRUPHead,
     "STDCHead": stdc_head.STDCHead,
     "UPerHead": uper.UPerHead,
 }

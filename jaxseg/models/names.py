@@ -27,8 +27,8 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# The heads' last layers, the only ones that depend on the classes: of this name, or one that ends in it.
-CLASS_LAYER = "conv_seg"
+# What depends on the classes, in heads only: layers and parameters of these names, or of names that end so.
+CLASS_LAYERS = ("conv_seg", "cls_emb", "mask_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +123,8 @@ def reference_name(path: Path) -> str:
 
 
 def of_classes(path: Sequence[str]) -> bool:
-    """Whether a parameter belongs to a head's last layer."""
-    return any(part.endswith(CLASS_LAYER) for part in path)
+    """Whether a parameter of a head depends on the classes."""
+    return any(part.endswith(CLASS_LAYERS) for part in path)
 
 
 def dotted_name(model: nn.Module, path: Path) -> str:

@@ -40,6 +40,8 @@ FIELDS = {
     "PIDHead": {"loss_decode": ({"type": "CrossEntropyLoss"}, OHEM, {"type": "BoundaryLoss"}, OHEM)},
     "PointHead": {"in_channels": (4,), "in_index": (0,), "norm_cfg": None},
     "PSAHead": {"mask_size": (5, 4)},
+    "SegmenterMaskTransformerHead": {"num_heads": 4, "embed_dims": 64, "norm_cfg": {"type": "LN"}},
+    "SETRMLAHead": {"in_channels": (32, 32), "in_index": (3, -1), "mla_channels": 4},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 # Heads that refine the logits of the head before them.
