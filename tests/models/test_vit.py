@@ -95,3 +95,21 @@ def test_what_is_trained():
 def test_fields_that_do_not_fit(fields, message):
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(built(**fields).init, jax.random.key(0), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens", "message"),
+    [
+        ({}, False, "class tokens are needed; give the backbone output_cls_token=True"),
+        ({"readout_type": "first"}, True, "readout_type='first': allowed: ignore, add, project"),
+        ({"expand_channels": True}, True, "expand_channels=True: must be False"),
+        ({"embed_dims": 16}, True, "embed_dims=16: must be that of every map"),
+        ({"post_process_channels": (4, 8)}, True, r"post_process_channels=\(4, 8\): there must be four"),
+    ],
+)
+def test_dpt_fields_that_do_not_fit(fields, tokens, message):
+    maps = {"in_channels": (8,) * 4, "in_index": (0, 1, 0, 1), "embed_dims": 8, "post_process_channels": (4, 4, 4, 4)}
+    backbone, head = vit(output_cls_token=tokens), head_config("DPTHead", **(maps | fields))
+    model = build_model({"type": "EncoderDecoder", "backbone": backbone, "decode_head": head})
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), IMAGES)
