@@ -750,6 +750,9 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
         {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
         ODD,
     ),
+    "beit_norms": (_vit("BEiT", out_indices=[0, 2], patch_norm=True, final_norm=True, qv_bias=False), [2, 3, 55, 66]),
+    "beit": (_vit("BEiT", num_fcs=3), [2, 3, 48, 64]),
+    "mae": (_vit("MAE", out_indices=[1, 2]), [2, 3, 48, 64]),
     "vit_norms_odd": (
         _vit(out_indices=[0, 2], out_origin=True, patch_norm=True, patch_bias=True, pre_norm=True, final_norm=True),
         ODD,
@@ -955,6 +958,8 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
     "erfnet": BACKBONES["erfnet"][0],
     "unet": BACKBONES["unet_deconv"][0],
+    "beit": _vit("BEiT", embed_dims=48, init_values=0.25),
+    "mae": _vit("MAE", embed_dims=48, init_values=0.5),
     "vit": _vit(embed_dims=48, patch_bias=True, final_norm=True),
     "feature2pyramid": NECKS["feature2pyramid"][0],
     "mla": NECKS["mla"][0],

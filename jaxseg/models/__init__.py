@@ -11,6 +11,7 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import (
+    beit,
     bisenetv1,
     bisenetv2,
     cgnet,
@@ -19,6 +20,7 @@ from jaxseg.models.backbones import (
     fast_scnn,
     hrnet,
     icnet,
+    mae,
     mobilenet_v2,
     mobilenet_v3,
     pidnet,
@@ -65,6 +67,7 @@ from jaxseg.models.necks import fpn as fpn_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
+    "BEiT": beit.BEiT,
     "BiSeNetV1": bisenetv1.BiSeNetV1,
     "BiSeNetV2": bisenetv2.BiSeNetV2,
     "CGNet": cgnet.CGNet,
@@ -73,6 +76,7 @@ BACKBONES: Registry = {
     "FastSCNN": fast_scnn.FastSCNN,
     "HRNet": hrnet.HRNet,
     "ICNet": icnet.ICNet,
+    "MAE": mae.MAE,
     "MobileNetV2": mobilenet_v2.MobileNetV2,
     "MobileNetV3": mobilenet_v3.MobileNetV3,
     "PIDNet": pidnet.PIDNet,
