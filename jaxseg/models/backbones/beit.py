@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,12 +10,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxseg.errors import ConfigError
+from jaxseg.models.backbones.vit import BLOCK_RULES
 from jaxseg.models.layers.attention import attend_heads
 from jaxseg.models.layers.conv import Pair
 from jaxseg.models.layers.drop import Dropout, DropPath
 from jaxseg.models.layers.initializers import kaiming_normal, trunc_normal
 from jaxseg.models.layers.norm import build_norm
 from jaxseg.models.layers.transformer import FFN, Linear, PatchEmbed, chosen_layers, drop_path_rates, patch_grid
+from jaxseg.models.names import Source
+
+RULES = (*BLOCK_RULES, (r"^blocks\.", "layers."))
 
 
 class RelativeAttention(nn.Module):
@@ -82,6 +87,29 @@ def relative_position_index(grid: Pair) -> Int[np.ndarray, "n n"]:
     last = (2 * rows - 1) * (2 * columns - 1) + 2
     index[0], index[1:, 0], index[0, 0] = last - 2, last - 1, last
     return index
+
+
+def resize_distances(table: Float[np.ndarray, "m heads"], size: int) -> Float[np.ndarray, "n heads"]:
+    """A table for another square grid, of `size` distances along an axis; the last three entries stay.
+
+    As the authors do it: the old distances are put at 0, 1, 1 + q, 1 + q + q^2, ... such that they reach as far as the
+    new ones, and a cubic spline is read at whole numbers. So the small distances stay nearly as they are.
+    """
+    from scipy.interpolate import RectBivariateSpline
+
+    old = int((len(table) - 3) ** 0.5)
+    half, far = old // 2, size // 2
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        q = (low + high) / 2
+        low, high = (low, q) if (1 - q**half) / (1 - q) > far else (q, high)
+    away = np.cumsum(q ** np.arange(half))
+    places = np.concatenate([-away[::-1], [0], away])
+    wanted = np.arange(size) - far
+    biases = table[:-3].astype(np.float32).reshape(old, old, -1)
+    splines = [RectBivariateSpline(places, places, biases[..., i]) for i in range(biases.shape[-1])]
+    resized = np.stack([spline(wanted, wanted) for spline in splines], axis=-1)
+    return np.concatenate([resized.reshape(size**2, -1), table[-3:]]).astype(np.float32)
 
 
 class RelativeEncoderLayer(nn.Module):
@@ -160,6 +188,8 @@ class RelativeTransformer(nn.Module):
     norm_eval: bool = False
     init_values: float = 0.1
 
+    may_lack: ClassVar[str] = ""  # what files to start from may lack: further alternatives of a pattern
+
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> tuple[Float[Array, "b h2 w2 dims"], ...]:
         """Returns the outputs of the layers `out_indices`, as maps of stride `patch_size`."""
@@ -215,6 +245,24 @@ class RelativeTransformer(nn.Module):
     def with_positions(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         """What the first layer gets of the tokens."""
         return x
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The authors' files, and what the reference's tool makes of them; their tables are resized."""
+        # The tool keeps the patches' convolution under its old name, too. Its norm after the last layer has none here.
+        unused = r"^(norm|fc_norm|head)\.|^mask_token$|^rel_pos_bias\.|^decoder_|relative_position_index$"
+        fields = {"initial": rf"^backbone\.ln1\.{self.may_lack}", "fit": self.fit}
+        return {
+            "converted": Source((), rf"{unused}|^patch_embed\.proj\.", **fields),
+            "authors": Source(RULES, unused, **fields),
+        }
+
+    def fit(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """A table for this transformer's images."""
+        rows, columns = self.grid
+        if name.endswith("relative_position_bias_table") and rows == columns and array.shape[1:] == shape[1:]:
+            return resize_distances(array, 2 * rows - 1)
+        return array
 
     @property
     def grid(self) -> Pair:

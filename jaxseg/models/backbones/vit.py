@@ -1,11 +1,13 @@
 """Vision transformer."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
@@ -23,7 +25,56 @@ from jaxseg.models.layers.transformer import (
     patch_grid,
     resize_positions,
 )
-from jaxseg.models.names import reference_name
+from jaxseg.models.names import Source, reference_name
+
+# Of a block's norms and feed-forward network, in the authors' names and timm's.
+BLOCK_RULES = (
+    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    (r"^blocks\.(\d+)\.norm", r"layers.\1.ln"),
+    (r"^blocks\.(\d+)\.mlp\.fc1\.", r"layers.\1.ffn.layers.0.0."),
+    (r"^blocks\.(\d+)\.mlp\.fc2\.", r"layers.\1.ffn.layers.1."),
+)
+TIMM_RULES = (
+    *BLOCK_RULES,
+    (r"^norm\.", "ln1."),
+    (r"^blocks\.(\d+)\.attn\.qkv\.", r"layers.\1.attn.attn.in_proj_"),
+    (r"^blocks\.(\d+)\.attn\.proj\.", r"layers.\1.attn.attn.out_proj."),
+)
+# Of the authors, in JAX; `joined` has made a qkv of three arrays.
+GOOGLE_RULES = (
+    (r"^opt/target/", ""),
+    (r"^cls$", "cls_token"),
+    (r"^Transformer/posembed_input/pos_embedding$", "pos_embed"),
+    (r"^embedding/", "patch_embed.projection."),
+    (r"^Transformer/encoder_norm/", "ln1."),
+    (r"^Transformer/encoderblock_(\d+)/", r"layers.\1."),
+    (r"\.LayerNorm_0/", ".ln1."),
+    (r"\.LayerNorm_2/", ".ln2."),
+    (r"\.MlpBlock_3/Dense_0/", ".ffn.layers.0.0."),
+    (r"\.MlpBlock_3/Dense_1/", ".ffn.layers.1."),
+    (r"\.MultiHeadDotProductAttention_1/qkv/kernel$", ".attn.attn.in_proj_weight"),
+    (r"\.MultiHeadDotProductAttention_1/qkv/bias$", ".attn.attn.in_proj_bias"),
+    (r"\.MultiHeadDotProductAttention_1/out/", ".attn.attn.out_proj."),
+    (r"\.(?:kernel|scale)$", ".weight"),
+)
+
+
+def joined(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Queries', keys' and values' projections of JAX as one, without an axis of heads, all kernels as PyTorch's."""
+    result = {}
+    for name, array in arrays.items():
+        match = re.fullmatch(r"(.*/)(query|key|value)/(kernel|bias)", name)
+        parts = [arrays.get(f"{match[1]}{part}/{match[3]}") for part in ("query", "key", "value")] if match else []
+        if match and all(part is not None for part in parts):
+            inputs = array.shape[:-2]
+            name = f"{match[1]}qkv/{match[3]}"
+            array = np.concatenate([part.reshape(*inputs, -1) for part in parts], axis=-1)
+        elif name.endswith("/out/kernel"):
+            array = array.reshape(-1, array.shape[-1])
+        if name.endswith("kernel"):
+            array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+        result[name] = array
+    return result
 
 
 class VisionTransformer(nn.Module):
@@ -88,6 +139,32 @@ class VisionTransformer(nn.Module):
     frozen_exclude: Sequence[str] = ("all",)
 
     dotted_names: ClassVar[Sequence[tuple[str, str]]] = ATTENTION_NAMES
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """Timm's and DeiT's files, those of the authors (.npz), and what the reference's tools make of both.
+
+        What this transformer lacks of theirs is left out, and their positions are resized, as in the reference.
+        """
+        fields = {"fit": self.fit}
+        lacking = [] if self.patch_bias else [r"patch_embed\.proj(ection)?\.bias$", "embedding/bias$"]
+        lacking += [] if self.final_norm else [r"norm\.", r"ln1\.", "Transformer/encoder_norm/"]
+        ignored = "|".join([r"(head|head_dist|pre_logits|fc_norm)[./]", "dist_token$", *lacking])
+        fields["ignored"] = f"^(opt/target/)?({ignored})"
+        return {
+            "timm": Source(TIMM_RULES, **fields),
+            "google": Source(GOOGLE_RULES, prepare=joined, **fields),
+            "converted": Source(**fields),
+        }
+
+    def fit(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """A table of positions for this transformer's images."""
+        if name != "backbone.pos_embed" or array.ndim != 3 or array.shape[-1] != shape[-1]:
+            return array
+        side = int((array.shape[1] - 1) ** 0.5)
+        array = np.concatenate([array[:, :1], array[:, array.shape[1] - side**2 :]], axis=1)
+        grid = patch_grid(self.img_size, self.patch_size)
+        return np.asarray(resize_positions(jnp.asarray(array), (side, side), grid, self.interpolate_mode))
 
     def check(self) -> None:
         """Raises ConfigError where the fields don't fit each other."""
