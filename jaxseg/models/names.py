@@ -27,8 +27,9 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# What depends on the classes, in heads only: layers and parameters of these names, or of names that end so.
-CLASS_LAYERS = ("conv_seg", "cls_emb", "mask_norm")
+# Layers of the heads whose shapes depend on the classes: classifiers, EncNet's presence, what PointRend refines,
+# Segmenter's classes and its norm of masks.
+CLASS_LAYERS = re.compile(r"_seg$|^se_layer$|^fcs_\d+$|^cls_emb$|^mask_norm$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +154,8 @@ def reference_name(path: Path) -> str:
 
 
 def of_classes(path: Sequence[str]) -> bool:
-    """Whether a parameter of a head depends on the classes."""
-    return any(part.endswith(CLASS_LAYERS) for part in path)
+    """Whether a parameter belongs to a layer whose shape depends on the classes."""
+    return any(CLASS_LAYERS.search(part) for part in path)
 
 
 def dotted_name(model: nn.Module, path: Path) -> str:
