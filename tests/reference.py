@@ -56,7 +56,7 @@ def filled_variables(module: nn.Module, keys: Sequence[Sequence], *inputs: Any) 
     tensors = {key.replace(".", "_"): value for key, value in state_dict(keys).items()}
     shapes = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), *inputs))
     variables = {path: to_ours(tensors.pop(reference_name(path[1:]).replace(".", "_")), path) for path in shapes}
-    assert not tensors
+    assert tensors.keys() == {name.replace(".", "_") for name in getattr(module, "reference_constants", ())}
     assert {path: leaf.shape for path, leaf in variables.items()} == {p: leaf.shape for p, leaf in shapes.items()}
     return unflatten_dict(variables)
 
@@ -82,6 +82,10 @@ def nchw(array: Any) -> np.ndarray:
 
 @functools.cache
 def structure(name: str) -> ConfigDict:
-    """`config.model` of the recipe whose figures are in golden/NAME.npz."""
+    """`config.model` of the recipe whose figures are in golden/NAME.npz, with the settings that were changed."""
     method, recipe = name.split("__")
-    return load_recipe(f"configs/{method}.py:{recipe}").model
+    model = load_recipe(f"configs/{method}.py:{recipe}").model.copy_and_resolve_references()
+    changes = load_npz(GOLDEN / f"{name}.npz")[0].get("overrides", {})
+    with model.unlocked():
+        model.update_from_flattened_dict({key: tuple(value) for key, value in changes.items()})
+    return model.lock()

@@ -53,7 +53,8 @@ def random_variables(module: nn.Module, *inputs: Any, seed: int = 0, initial: bo
             return rng.uniform(0.5, 1.5, shape)
         return rng.normal(0, 0.1, shape)
 
-    return unflatten_dict({p: jnp.asarray(draw(p[-1], leaf.shape), leaf.dtype) for p, leaf in shapes.items()})
+    variables = {p: jnp.asarray(draw(p[-1], leaf.shape), leaf.dtype) for p, leaf in shapes.items()}
+    return {"batch_stats": {}} | unflatten_dict(variables)
 
 
 def random_batch(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

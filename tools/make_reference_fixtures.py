@@ -38,6 +38,7 @@ from mmengine.registry import PARAM_SCHEDULERS, init_default_scope  # noqa: E402
 from mmengine.structures import PixelData  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
 from mmseg.models.decode_heads import psa_head  # noqa: E402
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # noqa: E402
 from mmseg.models.losses import CrossEntropyLoss, FocalLoss, accuracy  # noqa: E402
 from mmseg.models.losses import kldiv_loss as _kldiv_loss  # noqa: E402, F401  (not registered otherwise)
 from mmseg.models.losses.focal_loss import py_sigmoid_focal_loss  # noqa: E402
@@ -665,6 +666,11 @@ def _hrnet(**more: Any) -> dict[str, Any]:
     return {"type": "HRNet", "norm_cfg": BN, "extra": extra, **more}
 
 
+def _vit(kind: str = "VisionTransformer", **more: Any) -> dict[str, Any]:
+    sizes = {"img_size": [48, 64], "patch_size": 8, "embed_dims": 12, "num_layers": 3, "num_heads": 3}
+    return {"type": kind, **sizes, **more}
+
+
 BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "r18": (_resnet(18), EVEN),
     "r18_full_width": (_resnet(18, stem_channels=64, base_channels=64), EVEN),
@@ -744,6 +750,18 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
         {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
         ODD,
     ),
+    "beit_norms": (_vit("BEiT", out_indices=[0, 2], patch_norm=True, final_norm=True, qv_bias=False), [2, 3, 55, 66]),
+    "beit": (_vit("BEiT", num_fcs=3), [2, 3, 48, 64]),
+    "mae": (_vit("MAE", out_indices=[1, 2]), [2, 3, 48, 64]),
+    "vit_norms_odd": (
+        _vit(out_indices=[0, 2], out_origin=True, patch_norm=True, patch_bias=True, pre_norm=True, final_norm=True),
+        ODD,
+    ),
+    "vit_no_class_token_odd": (
+        _vit(with_cls_token=False, patch_pad="same", interpolate_mode="bilinear", qkv_bias=False, num_fcs=3),
+        ODD,
+    ),
+    "vit_as_many_patches": (_vit(norm_cfg={"type": "LN", "eps": 1e-3}, act_cfg={"type": "ReLU"}), [1, 3, 96, 32]),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
@@ -783,6 +801,8 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
         ("lraspp", "LRASPPHead", WINDOWED, {"input_transform": "multiple_select"}),
+        ("setr_up", "SETRUPHead", MAP, {"num_convs": 2, "up_scale": 3, "kernel_size": 1}),
+        ("setr_mla", "SETRMLAHead", [[2, 12, 9, 7], [2, 24, 9, 7]], {"mla_channels": 8, "up_scale": 2}),
     )
 }
 # Those that resize nothing.
@@ -801,6 +821,16 @@ HEADS |= {
     "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
     "nl_dot_product": _head("NLHead", MAP, mode="dot_product"),
     "nl_gaussian": _head("NLHead", MAP, mode="gaussian", concat_input=False),
+    "segmenter": _head(
+        "SegmenterMaskTransformerHead",
+        MAP,
+        num_layers=2,
+        num_heads=3,
+        embed_dims=12,
+        mlp_ratio=2,
+        qkv_bias=False,
+        norm_cfg={"type": "LN", "eps": 1e-4},
+    ),
     "psa": _head("PSAHead", MAP, mask_size=[5, 8], normalization_factor=None),
     "psa_collect": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[11, 9], psa_type="collect", shrink_factor=1),
     "psa_collect_compact": _head("PSAHead", MAP, mask_size=[7, 9], psa_type="collect", compact=True),
@@ -847,7 +877,7 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     rng = np.random.default_rng(seed)
     inputs = [torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
     fill_module(module).eval()
-    is_head = hasattr(module, "conv_seg")
+    is_head = isinstance(module, BaseDecodeHead)
     is_backbone = len(shapes) == 1 and shapes[0][1] == 3
 
     def run(dtype: torch.dtype) -> list[np.ndarray]:
@@ -922,9 +952,15 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "aspp": HEADS["aspp"][0],
     "fast_scnn": BACKBONES["fast_scnn_odd"][0],
     "sep_fcn": HEADS["sep_fcn"][0],
+    "segmenter": {**HEADS["segmenter"][0], "embed_dims": 48, "init_std": 0.1},
+    "setr_mla": HEADS["setr_mla"][0],
+    "setr_up": HEADS["setr_up"][0],
     "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
     "erfnet": BACKBONES["erfnet"][0],
     "unet": BACKBONES["unet_deconv"][0],
+    "beit": _vit("BEiT", embed_dims=48, init_values=0.25),
+    "mae": _vit("MAE", embed_dims=48, init_values=0.5),
+    "vit": _vit(embed_dims=48, patch_bias=True, final_norm=True),
     "feature2pyramid": NECKS["feature2pyramid"][0],
     "mla": NECKS["mla"][0],
     "multilevel": NECKS["multilevel"][0],

@@ -11,6 +11,7 @@ import flax.linen as nn
 from jaxseg.errors import ConfigError
 from jaxseg.models import segmentors
 from jaxseg.models.backbones import (
+    beit,
     bisenetv1,
     bisenetv2,
     cgnet,
@@ -19,6 +20,7 @@ from jaxseg.models.backbones import (
     fast_scnn,
     hrnet,
     icnet,
+    mae,
     mobilenet_v2,
     mobilenet_v3,
     pidnet,
@@ -27,6 +29,7 @@ from jaxseg.models.backbones import (
     resnext,
     stdc,
     unet,
+    vit,
 )
 from jaxseg.models.heads import (
     ann,
@@ -37,6 +40,7 @@ from jaxseg.models.heads import (
     ddr,
     dm,
     dnl,
+    dpt,
     ema,
     enc,
     fcn,
@@ -50,8 +54,11 @@ from jaxseg.models.heads import (
     point,
     psa,
     psp,
+    segmenter_mask,
     sep_aspp,
     sep_fcn,
+    setr_mla,
+    setr_up,
     uper,
 )
 from jaxseg.models.heads import stdc as stdc_head
@@ -60,6 +67,7 @@ from jaxseg.models.necks import fpn as fpn_neck
 from jaxseg.models.registry import Config, Registry, build, field_defaults, plain, register
 
 BACKBONES: Registry = {
+    "BEiT": beit.BEiT,
     "BiSeNetV1": bisenetv1.BiSeNetV1,
     "BiSeNetV2": bisenetv2.BiSeNetV2,
     "CGNet": cgnet.CGNet,
@@ -68,6 +76,7 @@ BACKBONES: Registry = {
     "FastSCNN": fast_scnn.FastSCNN,
     "HRNet": hrnet.HRNet,
     "ICNet": icnet.ICNet,
+    "MAE": mae.MAE,
     "MobileNetV2": mobilenet_v2.MobileNetV2,
     "MobileNetV3": mobilenet_v3.MobileNetV3,
     "PIDNet": pidnet.PIDNet,
@@ -79,6 +88,7 @@ BACKBONES: Registry = {
     "STDCContextPathNet": stdc.STDCContextPathNet,
     "STDCNet": stdc.STDCNet,
     "UNet": unet.UNet,
+    "VisionTransformer": vit.VisionTransformer,
 }
 NECKS: Registry = {
     "Feature2Pyramid": feature2pyramid.Feature2Pyramid,
@@ -99,6 +109,7 @@ HEADS: Registry = {
     "DepthwiseSeparableFCNHead": sep_fcn.DepthwiseSeparableFCNHead,
     "DMHead": dm.DMHead,
     "DNLHead": dnl.DNLHead,
+    "DPTHead": dpt.DPTHead,
     "EMAHead": ema.EMAHead,
     "EncHead": enc.EncHead,
     "FCNHead": fcn.FCNHead,
@@ -112,6 +123,9 @@ HEADS: Registry = {
     "PointHead": point.PointHead,
     "PSAHead": psa.PSAHead,
     "PSPHead": psp.PSPHead,
+    "SegmenterMaskTransformerHead": segmenter_mask.SegmenterMaskTransformerHead,
+    "SETRMLAHead": setr_mla.SETRMLAHead,
+    "SETRUPHead": setr_up.SETRUPHead,
     "STDCHead": stdc_head.STDCHead,
     "UPerHead": uper.UPerHead,
 }

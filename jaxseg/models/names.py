@@ -27,8 +27,9 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# Layers of the heads whose shapes depend on the classes: classifiers, EncNet's presence, what PointRend refines.
-CLASS_LAYERS = re.compile(r"_seg$|^se_layer$|^fcs_\d+$")
+# Layers of the heads whose shapes depend on the classes: classifiers, EncNet's presence, what PointRend refines,
+# Segmenter's classes and its norm of masks.
+CLASS_LAYERS = re.compile(r"_seg$|^se_layer$|^fcs_\d+$|^cls_emb$|^mask_norm$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +42,21 @@ class Source:
         rules: Patterns and what each becomes; all are applied to every name, in this order.
         ignored: Pattern of names, as they are in the file, that have no counterpart.
         zeros: Names, the reference's, of arrays of zeros that such a file leaves out.
+        initial: Pattern of names, the reference's, of what such a file may lack: it stays as it is initialised.
+        prepare: What one array cannot say: makes of all arrays of the file, by its names, those that the rules are for.
+        transform: What a name cannot say: makes of the reference's name and the array the array, or several by name.
+        fit: Makes of the reference's name, the array and the shape that it should have an array of that shape; what
+            it does not know it returns as it is.
         whole: Whether the file is of a whole segmentor; otherwise of a backbone.
     """
 
     rules: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = ()
     ignored: str = "(?!)"
     zeros: tuple[str, ...] = ()
+    initial: str = "(?!)"
+    prepare: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
+    transform: Callable[[str, np.ndarray], np.ndarray | Mapping[str, np.ndarray]] | None = None
+    fit: Callable[[str, np.ndarray, tuple[int, ...]], np.ndarray] | None = None
     whole: bool = False
 
     def rename(self, name: str) -> str | None:
@@ -56,6 +66,22 @@ class Source:
         for pattern, replacement in self.rules:
             name = re.sub(pattern, replacement, name)
         return name if self.whole else f"backbone.{name}"
+
+    def prepared(self, state_dict: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The arrays that the rules are for."""
+        return state_dict if self.prepare is None else self.prepare(state_dict)
+
+    def arrays(self, name: str, array: np.ndarray) -> Mapping[str, np.ndarray]:
+        """What an array of the file is, by the reference's names; nothing for what is ignored."""
+        renamed = self.rename(name)
+        if renamed is None:
+            return {}
+        made = array if self.transform is None else self.transform(renamed, array)
+        return made if isinstance(made, Mapping) else {renamed: made}
+
+    def may_lack(self, path: Path) -> bool:
+        """Whether a variable may stay as it is initialised."""
+        return re.search(self.initial, reference_name(path[1:])) is not None
 
 
 REFERENCE = Source(whole=True)
@@ -106,9 +132,14 @@ def second_names(model: nn.Module, paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def sample_shape(model: nn.Module) -> tuple[int, int, int, int]:
-    """Of images to initialise a segmentor with; a part that needs larger ones has their size in `sample_size`."""
-    sizes = [getattr(part, "sample_size", (64, 64)) for part in (model.backbone, model.final_head)]
-    return 1, *map(max, *sizes), getattr(model.backbone, "in_channels", 3)
+    """Of images to initialise a segmentor with.
+
+    A backbone that takes no others has their size in `sample_size`; a head that needs larger ones than 64x64, too.
+    """
+    size = getattr(model.backbone, "sample_size", None)
+    if size is None:
+        size = map(max, getattr(model.final_head, "sample_size", (64, 64)), (64, 64))
+    return 1, *size, getattr(model.backbone, "in_channels", 3)
 
 
 def variable_shapes(model: nn.Module) -> dict[Path, jax.ShapeDtypeStruct]:

@@ -48,8 +48,8 @@ class EncoderDecoder(nn.Module):
             outputs |= {name: head(features, train) for name, head in self.auxiliary_heads().items()}
         return outputs
 
-    def features(self, images: Float[Array, "b h w c"], train: bool) -> tuple[Float[Array, "b _ _ _"], ...]:
-        """What the heads choose from."""
+    def features(self, images: Float[Array, "b h w c"], train: bool) -> tuple[Any, ...]:
+        """What the heads choose from: maps, or pairs of a map and a class token."""
         features = self.backbone(images if self.dtype is None else images.astype(self.dtype), train)
         return features if self.neck is None else self.neck(features, train)
 

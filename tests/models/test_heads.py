@@ -26,6 +26,13 @@ FIELDS = {
     "DAHead": {"pam_channels": 4},
     "DDRHead": {"loss_decode": (OHEM, OHEM)},
     "DepthwiseSeparableASPPHead": {"c1_in_channels": 4, "c1_channels": 3},
+    "DPTHead": {
+        "in_channels": (8,) * 4,
+        "in_index": (0, 1, 2, 3),
+        "embed_dims": 8,
+        "post_process_channels": (4, 6, 8, 10),
+        "readout_type": "project",
+    },
     "EMAHead": {"ema_channels": 12, "num_bases": 4},
     "EncHead": {"in_channels": (8, 16, 32), "in_index": (1, 2, 3), "add_lateral": True, "num_codes": 4},
     "FPNHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
@@ -41,6 +48,8 @@ FIELDS = {
     "PIDHead": {"loss_decode": ({"type": "CrossEntropyLoss"}, OHEM, {"type": "BoundaryLoss"}, OHEM)},
     "PointHead": {"in_channels": (4,), "in_index": (0,), "norm_cfg": None},
     "PSAHead": {"mask_size": (5, 4)},
+    "SegmenterMaskTransformerHead": {"num_heads": 4, "embed_dims": 64, "norm_cfg": {"type": "LN"}},
+    "SETRMLAHead": {"in_channels": (32, 32), "in_index": (3, -1), "mla_channels": 4},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 # Heads that refine the logits of the head before them.
@@ -65,6 +74,15 @@ class Branches(nn.Module):
 # Backbones of heads that need other maps than those of `Pyramid`.
 BACKBONES = {
     "DDRHead": {"type": Branches, "channels": (16, 32)},
+    "DPTHead": {
+        "type": "VisionTransformer",
+        "img_size": 64,
+        "embed_dims": 8,
+        "num_layers": 4,
+        "num_heads": 2,
+        "out_indices": (0, 1, 2, 3),
+        "output_cls_token": True,
+    },
     "PIDHead": {"type": Branches, "channels": (16, 32, 16)},
 }
 

@@ -17,7 +17,8 @@ CASES = [load_json(path) for path in sorted((FIXTURES / "initialisation").glob("
 def initial_variables(config, seeds):
     """Variables by the reference's names ("_" for "."), with an axis of seeds in front."""
     if config["type"] in BACKBONES:
-        module, inputs = build(BACKBONES, config, "backbone"), jnp.zeros((1, 64, 64, 3))
+        module = build(BACKBONES, config, "backbone")
+        inputs = jnp.zeros((1, *getattr(module, "sample_size", (64, 64)), 3))
     elif config["type"] in NECKS:
         counts = config.get("in_channels", [config.get("embed_dim")] * 4)
         module, inputs = build(NECKS, config, "neck"), [jnp.zeros((1, 8, 8, c)) for c in counts]

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxseg.errors import ConfigError
 from jaxseg.models.layers.activation import build_activation
 from jaxseg.models.layers.attention import attend_heads
 from jaxseg.models.layers.conv import Conv, Pair, pair
@@ -13,6 +14,9 @@ from jaxseg.models.layers.drop import Dropout, DropPath
 from jaxseg.models.layers.initializers import default_bias, default_kernel, trunc_normal, uniform
 from jaxseg.models.layers.norm import build_norm
 from jaxseg.models.layers.resize import resize
+
+# The reference's names of what `TransformerEncoderLayer` has, see `jaxseg.models.names`.
+ATTENTION_NAMES = ((r"^attn_attn$", "attn.attn"),)
 
 
 class Linear(nn.Module):
@@ -143,6 +147,7 @@ class TransformerEncoderLayer(nn.Module):
         drop_path_rate: Stochastic depth of the feed-forward network.
         norm_cfg: Norm layers.
         ffn_bias_init: Initializer of the feed-forward network's biases.
+        init_std: Standard deviation of the kernels at the start, but for the attention's first.
     """
 
     num_heads: int
@@ -155,12 +160,14 @@ class TransformerEncoderLayer(nn.Module):
     act_cfg: Mapping = nn.FrozenDict(type="GELU")
     norm_cfg: Mapping = nn.FrozenDict(type="LN")
     ffn_bias_init: Callable = nn.initializers.normal(1e-6)
+    init_std: float = 0.02
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"], train: bool = False) -> Float[Array, "b n c"]:
         """Applies the layer."""
+        kernel_init = trunc_normal(self.init_std)
         attention = MultiheadAttention(
-            x.shape[-1], self.num_heads, self.attn_drop_rate, self.qkv_bias, trunc_normal(0.02), name="attn_attn"
+            x.shape[-1], self.num_heads, self.attn_drop_rate, self.qkv_bias, kernel_init, name="attn_attn"
         )
         y = attention(build_norm(self.norm_cfg, name="ln1")(x), train=train)
         x = x + Dropout(self.drop_rate, name="proj_drop")(y, train)
@@ -169,7 +176,8 @@ class TransformerEncoderLayer(nn.Module):
             self.num_fcs,
             self.act_cfg,
             self.drop_rate,
-            bias_init=self.ffn_bias_init,
+            kernel_init,
+            self.ffn_bias_init,
             name="ffn",
         )
         y = ffn(build_norm(self.norm_cfg, name="ln2")(x), train)
@@ -241,3 +249,22 @@ def resize_positions(
 def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
     """Of every block: from 0 to drop_path_rate, evenly."""
     return [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
+
+
+def patch_grid(img_size: int | Sequence[int], patch_size: int) -> Pair:
+    """Rows and columns of the whole patches in an image: its size is one number, or (height, width)."""
+    height, width = pair(img_size[0] if not isinstance(img_size, int) and len(img_size) == 1 else img_size)
+    return height // patch_size, width // patch_size
+
+
+def chosen_layers(out_indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
+    """The layers that `out_indices` of a backbone means: -1 is the last.
+
+    Raises:
+        ConfigError: There is no such layer.
+    """
+    chosen = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    chosen = tuple(num_layers - 1 if out_indices == -1 else i for i in chosen)
+    if not all(0 <= i < num_layers for i in chosen):
+        raise ConfigError(f"backbone.out_indices={out_indices!r}: there are layers 0 to {num_layers - 1}")
+    return chosen
