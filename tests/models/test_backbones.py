@@ -65,6 +65,12 @@ FIELDS = {
         "psp_out_channels": 6,
         "out_channels": (8, 10, 12),
     },
+    "mmpretrain.ConvNeXt": {
+        "arch": {"depths": (1, 2), "channels": (8, 12)},
+        "out_indices": (0, 1),
+        "layer_scale_init_value": 1.0,
+        "gap_before_final_norm": False,
+    },
     "MobileNetV2": {"widen_factor": 0.25},
     "MobileNetV3": {"reduction_factor": 4},
     "PIDNet": {"channels": 4, "ppm_channels": 6},
@@ -93,6 +99,7 @@ OUTPUTS = {
     "FastSCNN": ((8, 8), (32, 12), (8, 12)),
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
+    "mmpretrain.ConvNeXt": ((4, 8), (8, 12)),
     "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
     "MobileNetV3": ((2, 16), (4, 16), (8, 576)),
     "PIDNet": ((8, 8), (8, 16), (8, 8)),
@@ -106,8 +113,8 @@ OUTPUTS = {
     "SwinTransformer": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
 }
-# Of the images, where maps that grow again are larger than this for others.
-SIZES = {"ERFNet": (96, 136)}
+# Of the images, where maps are larger than this for others, because they grow again, or smaller.
+SIZES = {"ERFNet": (96, 136), "mmpretrain.ConvNeXt": (96, 160)}
 # These pool images to one pixel and normalise that, which is 0 where there is one image; the reference refuses it.
 POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "FastSCNN", "ICNet", "PIDNet", "ResNeSt", "STDCContextPathNet"}
 # Parameters without a gradient, in the reference, too: a shift of all pixels that the next norm takes away.
@@ -233,7 +240,9 @@ def test_with_cp_changes_memory_only(name):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_unknown_fields(name):
-    with pytest.raises(ConfigError, match=f"backbone: {name} has no field 'norm_cgf'. Did you mean norm_cfg"):
+    with pytest.raises(
+        ConfigError, match=f"backbone: {BACKBONES[name].__name__} has no field 'norm_cgf'. Did you mean norm_cfg"
+    ):
         backbone_of(name, norm_cgf={"type": "BN"})
 
 
