@@ -673,6 +673,12 @@ def _convnext(**more: Any) -> dict[str, Any]:
     return {"type": "mmpretrain.ConvNeXt", "arch": arch, "out_indices": [0, 2], "gap_before_final_norm": False, **more}
 
 
+def _poolformer(**more: Any) -> dict[str, Any]:
+    arch = {"layers": [1, 2, 1, 1], "embed_dims": [8, 12, 16, 20], "mlp_ratios": [2, 4, 3, 2]}
+    arch["layer_scale_init_value"] = 0.5
+    return {"type": "mmpretrain.PoolFormer", "arch": arch, **more}
+
+
 def _swin(**more: Any) -> dict[str, Any]:
     small = {"embed_dims": 8, "window_size": 3, "depths": [2, 1, 2, 1], "num_heads": [1, 2, 2, 4]}
     return {"type": "SwinTransformer", **small, **more}
@@ -762,6 +768,8 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
         _convnext(use_grn=True, layer_scale_init_value=0.0, linear_pw_conv=False, stem_patch_size=2, out_indices=1),
         ODD,
     ),
+    "poolformer": (_poolformer(out_indices=[0, 2, 4]), EVEN),
+    "poolformer_odd": (_poolformer(pool_size=5, in_patch_size=5, down_pad=0, out_indices=-1), ODD),
     "swin": (_swin(), EVEN),
     "swin_odd": (_swin(qkv_bias=False, qk_scale=0.3, patch_norm=False, out_indices=[1, 3], strides=[4, 2, 1, 2]), ODD),
     "swin_positions": (_swin(use_abs_pos_embed=True, pretrain_img_size=[64, 96], mlp_ratio=2), EVEN),
@@ -951,6 +959,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "mla": NECKS["mla"][0],
     "multilevel": NECKS["multilevel"][0],
     "convnext_v2": BACKBONES["convnext_v2_odd"][0],
+    "poolformer": BACKBONES["poolformer"][0],
     "swin": BACKBONES["swin_positions"][0],
 }
 

@@ -71,6 +71,11 @@ FIELDS = {
         "layer_scale_init_value": 1.0,
         "gap_before_final_norm": False,
     },
+    "mmpretrain.PoolFormer": {
+        "arch": {"layers": (1, 2, 1), "embed_dims": (8, 12, 16)},
+        "out_indices": (0, 2, 3, 4),
+        "frozen_stages": -1,
+    },
     "MobileNetV2": {"widen_factor": 0.25},
     "MobileNetV3": {"reduction_factor": 4},
     "PIDNet": {"channels": 4, "ppm_channels": 6},
@@ -100,6 +105,7 @@ OUTPUTS = {
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
     "mmpretrain.ConvNeXt": ((4, 8), (8, 12)),
+    "mmpretrain.PoolFormer": ((4, 8), (8, 12), (16, 16), (16, 16)),
     "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
     "MobileNetV3": ((2, 16), (4, 16), (8, 576)),
     "PIDNet": ((8, 8), (8, 16), (8, 8)),
@@ -114,7 +120,7 @@ OUTPUTS = {
     "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
 }
 # Of the images, where maps are larger than this for others, because they grow again, or smaller.
-SIZES = {"ERFNet": (96, 136), "mmpretrain.ConvNeXt": (96, 160)}
+SIZES = {"ERFNet": (96, 136), "mmpretrain.ConvNeXt": (96, 160), "mmpretrain.PoolFormer": (96, 160)}
 # These pool images to one pixel and normalise that, which is 0 where there is one image; the reference refuses it.
 POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "FastSCNN", "ICNet", "PIDNet", "ResNeSt", "STDCContextPathNet"}
 # Parameters without a gradient, in the reference, too: a shift of all pixels that the next norm takes away.
