@@ -1,5 +1,8 @@
 """What every backbone promises. A new entry of BACKBONES joins with a line in each of the two tables."""
 
+import sys
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -299,3 +302,34 @@ def test_hrnet_fields_that_do_not_fit(stage, fields, message):
 def test_mobilenet_fields_that_do_not_fit(name, fields, message):
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(backbone_of(name, **fields).init, jax.random.key(0), IMAGES)
+
+
+SIZES_OF_TWO = {"depths": (1, 1), "channels": (8, 12, 16)}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("ConvNeXt", {"arch": "tin"}, "arch='tin' is not known. Did you mean tiny"),
+        ("ConvNeXt", {"arch": {"depths": (1, 1)}}, "must have depths and channels, and nothing else"),
+        ("ConvNeXt", {"arch": SIZES_OF_TWO}, r"depths=\(1, 1\) and channels=\(8, 12, 16\) differ in length"),
+        ("ConvNeXt", {"out_indices": (0, 2)}, r"out_indices=\(0, 2\): there are stages 0 to 1"),
+        ("ConvNeXt", {"gap_before_final_norm": True}, "gap_before_final_norm=True is for classifiers"),
+        ("PoolFormer", {"arch": "s13"}, "arch='s13' is not known. Did you mean s"),
+        ("PoolFormer", {"arch": {"layers": (1, 1)}}, "must have layers and embed_dims"),
+        ("PoolFormer", {"arch": {"layers": (1, 1), "embed_dims": (8,)}}, r"embed_dims=\(8,\) needs 2 entries"),
+        ("PoolFormer", {"arch": {"layers": (1, 1), "embed_dims": (8, 8)}}, "neighbours must differ"),
+        ("PoolFormer", {"out_indices": (0, 5)}, r"out_indices=\(0, 5\): there are outputs 0 to 4"),
+    ],
+)
+def test_mmpretrain_fields_that_do_not_fit(name, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(backbone_of(f"mmpretrain.{name}", **fields).init, jax.random.key(0), IMAGES)
+
+
+def test_a_registered_type_with_a_dot(monkeypatch):
+    """It is ours, not the class of an imported module of that name."""
+    module = types.ModuleType("mmpretrain")
+    module.ConvNeXt = BACKBONES["ResNet"]
+    monkeypatch.setitem(sys.modules, "mmpretrain", module)
+    assert type(backbone_of("mmpretrain.ConvNeXt")) is BACKBONES["mmpretrain.ConvNeXt"]

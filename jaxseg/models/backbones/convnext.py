@@ -15,6 +15,17 @@ from jaxseg.models.layers.freezing import FrozenStages
 from jaxseg.models.layers.initializers import trunc_normal
 from jaxseg.models.layers.norm import at_least_float32, build_norm
 from jaxseg.models.layers.transformer import Linear, drop_path_rates
+from jaxseg.models.names import Source
+
+# The last norm is that of classification, the others are this segmentation's own.
+INITIAL = r"^backbone\.norm\d\."
+# The authors' (github.com/facebookresearch/ConvNeXt).
+AUTHORS = Source(
+    rules=((r"\.dwconv\.", ".depthwise_conv."), (r"\.pwconv(\d)\.", r".pointwise_conv\1."), (r"^norm\.", "norm3.")),
+    ignored=r"^head\.",
+    initial=INITIAL,
+)
+MMPRETRAIN = Source(rules=((r"^backbone\.", ""),), ignored=r"^head\.", initial=INITIAL)
 
 
 def convolution(features: int, kernel_size: int, stride: int = 1, **fields: Any) -> Conv:
@@ -119,6 +130,7 @@ class ConvNeXt(FrozenStages, nn.Module):
     gap_before_final_norm: bool = True
     with_cp: bool = False
 
+    sources: ClassVar[Mapping[str, Source]] = {"authors": AUTHORS, "mmpretrain": MMPRETRAIN}
     # Blocks and channels of the four stages.
     architectures: ClassVar[Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] = {
         "atto": ((2, 2, 6, 2), (40, 80, 160, 320)),

@@ -16,6 +16,13 @@ from jaxseg.models.layers.freezing import FrozenStages
 from jaxseg.models.layers.norm import build_norm
 from jaxseg.models.layers.pooling import avg_pool
 from jaxseg.models.layers.transformer import drop_path_rates
+from jaxseg.models.names import Source
+
+# The last norm is that of classification, the others are this segmentation's own.
+INITIAL = r"^backbone\.norm\d\."
+# The authors' (github.com/sail-sg/poolformer).
+AUTHORS = Source(rules=((r"^norm\.", "norm6."),), ignored=r"^head\.", initial=INITIAL)
+MMPRETRAIN = Source(rules=((r"^backbone\.", ""),), ignored=r"^head\.", initial=INITIAL)
 
 
 class Mlp(nn.Module):
@@ -129,6 +136,7 @@ class PoolFormer(FrozenStages, nn.Module):
     out_indices: int | Sequence[int] = -1
     frozen_stages: int = 0
 
+    sources: ClassVar[Mapping[str, Source]] = {"authors": AUTHORS, "mmpretrain": MMPRETRAIN}
     # Blocks of the four stages, channels, and what the factors of results start at.
     architectures: ClassVar[Mapping[str, tuple[tuple[int, ...], tuple[int, ...], float]]] = {
         "s12": ((2, 2, 6, 2), (64, 128, 320, 512), 1e-5),
