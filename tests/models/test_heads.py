@@ -40,6 +40,7 @@ FIELDS = {
     "PIDHead": {"loss_decode": ({"type": "CrossEntropyLoss"}, OHEM, {"type": "BoundaryLoss"}, OHEM)},
     "PointHead": {"in_channels": (4,), "in_index": (0,), "norm_cfg": None},
     "PSAHead": {"mask_size": (5, 4)},
+    "SegformerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 # Heads that refine the logits of the head before them.
