@@ -750,6 +750,32 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "resnest_one_result": (_resnest(radix=1, avg_down_stride=False), EVEN),
     "resnext_odd": (_resnet(50, "ResNeXt", groups=2, base_width=32), ODD),
     "resnext_d8_caffe": (_resnet(50, "ResNeXt", groups=4, base_width=8, style="caffe", **D8), EVEN),
+    "pcpvt_odd": (
+        {
+            "type": "PCPVT",
+            "embed_dims": [8, 12, 16, 20],
+            "num_heads": [1, 2, 4, 5],
+            "depths": [1, 2, 1, 1],
+            "qkv_bias": True,
+            "norm_cfg": {"type": "LN", "eps": 1e-3},
+        },
+        ODD,
+    ),
+    "svt_odd": (
+        {
+            "type": "SVT",
+            "embed_dims": [8, 12, 16],
+            "num_heads": [1, 2, 4],
+            "depths": [2, 3, 2],
+            "qkv_bias": True,
+            "windiow_sizes": [7, 5, 3],
+        },
+        ODD,
+    ),
+    "svt_one_side": (
+        {"type": "SVT", "embed_dims": [8, 12], "num_heads": [1, 2], "depths": [2, 2], "windiow_sizes": [4, 2]},
+        [2, 3, 48, 52],
+    ),
     "fast_scnn_odd": (
         {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
         ODD,
@@ -919,6 +945,8 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "mobilenet_v3": BACKBONES["mobilenet_v3_small_odd"][0],
     "resnest": _resnest(groups=2, base_width=32),
     "resnext": BACKBONES["resnext_odd"][0],
+    "pcpvt": BACKBONES["pcpvt_odd"][0],
+    "svt": BACKBONES["svt_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],

@@ -27,6 +27,7 @@ from jaxseg.models.backbones import (
     resnet,
     resnext,
     stdc,
+    twins,
     unet,
 )
 from jaxseg.models.heads import (
@@ -73,6 +74,7 @@ BACKBONES: Registry = {
     "MixVisionTransformer": mit.MixVisionTransformer,
     "MobileNetV2": mobilenet_v2.MobileNetV2,
     "MobileNetV3": mobilenet_v3.MobileNetV3,
+    "PCPVT": twins.PCPVT,
     "PIDNet": pidnet.PIDNet,
     "ResNeSt": resnest.ResNeSt,
     "ResNet": resnet.ResNet,
@@ -81,6 +83,7 @@ BACKBONES: Registry = {
     "ResNeXt": resnext.ResNeXt,
     "STDCContextPathNet": stdc.STDCContextPathNet,
     "STDCNet": stdc.STDCNet,
+    "SVT": twins.SVT,
     "UNet": unet.UNet,
 }
 NECKS: Registry = {

@@ -24,6 +24,7 @@ HRNET = {
     for i, modules in enumerate((1, 1, 2, 1), start=1)
 }
 STDC = {"stdc_type": "STDCNet1", "channels": (4, 8, 16, 32, 48)}
+TWINS = {"mlp_ratios": (2, 2, 2, 2), "depths": (1, 2, 1, 1), "drop_path_rate": 0.1}
 
 # Fields that make a backbone small.
 FIELDS = {
@@ -68,6 +69,7 @@ FIELDS = {
     "MixVisionTransformer": {"embed_dims": 4, "num_layers": (1, 2, 1, 1), "drop_path_rate": 0.1},
     "MobileNetV2": {"widen_factor": 0.25},
     "MobileNetV3": {"reduction_factor": 4},
+    "PCPVT": {**TWINS, "embed_dims": (4, 8, 12, 16), "num_heads": (1, 2, 3, 4), "sr_ratios": (8, 4, 2, 1)},
     "PIDNet": {"channels": 4, "ppm_channels": 6},
     "ResNeSt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
     "ResNeXt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
@@ -81,6 +83,13 @@ FIELDS = {
         "ffm_cfg": {"out_channels": 12},
     },
     "STDCNet": {**STDC, "with_final_conv": True},
+    "SVT": {
+        **TWINS,
+        "embed_dims": (4, 8, 12, 16),
+        "num_heads": (1, 2, 2, 2),
+        "depths": (2, 2),
+        "windiow_sizes": (7, 4),
+    },
     "UNet": {"base_channels": 4, "enc_num_convs": (2, 1, 1, 1, 1), "dec_num_convs": (2, 1, 1, 1)},
 }
 # Stride and channels of every output, with these fields.
@@ -96,6 +105,7 @@ OUTPUTS = {
     "MixVisionTransformer": ((4, 4), (8, 8), (16, 16), (32, 32)),
     "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
     "MobileNetV3": ((2, 16), (4, 16), (8, 576)),
+    "PCPVT": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "PIDNet": ((8, 8), (8, 16), (8, 8)),
     "ResNeSt": ((4, 16), (8, 32), (16, 64), (32, 128)),
     "ResNeXt": ((4, 16), (8, 32), (16, 64), (32, 128)),
@@ -104,6 +114,7 @@ OUTPUTS = {
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "STDCContextPathNet": ((8, 16), (16, 8), (8, 8), (8, 12)),
     "STDCNet": ((8, 16), (16, 32), (32, 1024)),
+    "SVT": ((4, 4), (8, 8)),
     "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
 }
 # Of the images, where maps that grow again are larger than this for others.

@@ -33,12 +33,20 @@ def case(name, dtype):
 
 # Of this DeepLab, rounding weights and images alone moves the loss by 6e-6 (PyTorch's gradients are off by 0.1). With
 # two images, one of BiSeNetV1's norms is over two values: rounding the inputs changes the exact norms of its gradients
-# by up to 4e-4 (median). PyTorch's float32 gradients of ResNeSt are off by 4 to 36 times their size.
-ILL_CONDITIONED = (CGNET, "deeplabv3__deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024")
+# by up to 4e-4 (median). So it is with UPerNet's: here with PCPVT, by 2e-4 for images times 1 + 1e-6. PyTorch's float32
+# gradients of ResNeSt are off by 4 to 36 times their size.
+ILL_CONDITIONED = (
+    CGNET,
+    "deeplabv3__deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024",
+    "twins__twins_pcpvt-s_uperhead_8xb4-160k_ade20k-512x512",
+)
 DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith(("bisenetv1__", "resnest__")))
 CASES = [case(name, np.float32) for name in NAMES if name not in DOUBLE]
 CASES += [case(name, np.float64) for name in (PSPNET, *DOUBLE)]
-LOGITS = [*CASES, *(case(name, np.float32) for name in NAMES if name.startswith("resnest__"))]
+LOGITS = [
+    *CASES,
+    *(case(name, np.float32) for name in NAMES if name.startswith(("resnest__", "twins__")) and name in DOUBLE),
+]
 # With these weights one pixel alone counts in this loss, which is float32's rounding of that pixel's logit: 1.09 of the
 # bar. Others of PIDNet's the reference computes in float32 in any case, so the rest is compared in float32.
 ONE_PIXEL = ("pidnet__pidnet-s_2xb6-120k_1024x1024-cityscapes", "decode.loss_sem_bd")
@@ -88,7 +96,8 @@ def test_logits(name, dtype):
     assert list(logits.shape) == meta["logits_shape"]
     places = logits[:, :, arrays["grid_y"]][:, :, :, arrays["grid_x"]]
     error = np.abs(places - arrays["logits"]).max() / meta["logits_std"]
-    assert error <= (3 * max(meta["torch_f32_err"], 1e-5) if dtype == np.float32 else 1e-10)
+    stored = np.spacing(np.abs(arrays["logits"]).max()) / meta["logits_std"]  # some figures are rounded to float32
+    assert error <= (3 * max(meta["torch_f32_err"], 1e-5) if dtype == np.float32 else max(1e-10, stored))
     assert logits.mean() == pytest.approx(meta["logits_mean"], abs=1e-5 * meta["logits_std"])
     assert logits.std() == pytest.approx(meta["logits_std"], rel=1e-5)
     histogram = np.bincount(logits.argmax(1).ravel(), minlength=logits.shape[1])
