@@ -750,6 +750,19 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "resnest_one_result": (_resnest(radix=1, avg_down_stride=False), EVEN),
     "resnext_odd": (_resnet(50, "ResNeXt", groups=2, base_width=32), ODD),
     "resnext_d8_caffe": (_resnet(50, "ResNeXt", groups=4, base_width=8, style="caffe", **D8), EVEN),
+    "mscan_odd": (
+        {
+            "type": "MSCAN",
+            "embed_dims": [8, 12, 16, 20],
+            "mlp_ratios": [2, 2, 3, 2.5],
+            "depths": [1, 2, 1, 1],
+            "attention_kernel_sizes": [3, [1, 5], [1, 7], [3, 9]],
+            "attention_kernel_paddings": [1, [0, 2], [0, 3], [1, 4]],
+            "act_cfg": {"type": "ReLU"},
+            "norm_cfg": BN,
+        },
+        ODD,
+    ),
     "pcpvt_odd": (
         {
             "type": "PCPVT",
@@ -945,6 +958,8 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "mobilenet_v3": BACKBONES["mobilenet_v3_small_odd"][0],
     "resnest": _resnest(groups=2, base_width=32),
     "resnext": BACKBONES["resnext_odd"][0],
+    "mscan": BACKBONES["mscan_odd"][0],
+    "light_ham": _head("LightHamHead", LEVELS, ham_channels=16, norm_cfg={"type": "GN", "num_groups": 4})[0],
     "pcpvt": BACKBONES["pcpvt_odd"][0],
     "svt": BACKBONES["svt_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],

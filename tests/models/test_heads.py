@@ -29,6 +29,12 @@ FIELDS = {
     "EncHead": {"in_channels": (8, 16, 32), "in_index": (1, 2, 3), "add_lateral": True, "num_codes": 4},
     "FPNHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
     "ISAHead": {"isa_channels": 8, "down_factor": (2, 3)},
+    "LightHamHead": {
+        "in_channels": (8, 16, 32),
+        "in_index": (1, 2, 3),
+        "ham_channels": 12,
+        "ham_kwargs": {"MD_S": 2, "MD_R": 4},
+    },
     "LRASPPHead": {
         "in_channels": (8, 16, 32),
         "in_index": (1, 2, 3),
