@@ -29,6 +29,7 @@ from jaxseg.models.backbones import (
     resnext,
     stdc,
     twins,
+    swin,
     unet,
 )
 from jaxseg.models.heads import (
@@ -87,6 +88,7 @@ BACKBONES: Registry = {
     "STDCContextPathNet": stdc.STDCContextPathNet,
     "STDCNet": stdc.STDCNet,
     "SVT": twins.SVT,
+    "SwinTransformer": swin.SwinTransformer,
     "UNet": unet.UNet,
 }
 NECKS: Registry = {

@@ -97,6 +97,7 @@ FIELDS = {
         "depths": (2, 2),
         "windiow_sizes": (7, 4),
     },
+    "SwinTransformer": {"embed_dims": 8, "window_size": 3, "depths": (2, 1, 2, 1), "num_heads": (1, 2, 2, 4)},
     "UNet": {"base_channels": 4, "enc_num_convs": (2, 1, 1, 1, 1), "dec_num_convs": (2, 1, 1, 1)},
 }
 # Stride and channels of every output, with these fields.
@@ -123,6 +124,7 @@ OUTPUTS = {
     "STDCContextPathNet": ((8, 16), (16, 8), (8, 8), (8, 12)),
     "STDCNet": ((8, 16), (16, 32), (32, 1024)),
     "SVT": ((4, 4), (8, 8)),
+    "SwinTransformer": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
 }
 # Of the images, where maps that grow again are larger than this for others.
