@@ -868,6 +868,31 @@ HEADS |= {
 }
 
 
+def _kernel_update(updator: dict[str, Any], **more: Any) -> dict[str, Any]:
+    updator = {"type": "KernelUpdator", "in_channels": 8, "feat_channels": 8, "norm_cfg": {"type": "LN"}, **updator}
+    base = {"type": "KernelUpdateHead", "num_heads": 4, "feedforward_channels": 12, "in_channels": 16}
+    return {**base, "out_channels": 16, "kernel_updator_cfg": updator, **more}
+
+
+HEADS["knet"] = (
+    {
+        "type": "IterativeDecodeHead",
+        "num_stages": 2,
+        "kernel_generate_head": _head("FCNHead", MAP, num_convs=1)[0],
+        "kernel_update_head": [
+            _kernel_update(
+                {"gate_norm_act": True, "activate_out": True, "gate_sigmoid": False, "act_cfg": {"type": "GELU"}},
+                feat_transform_cfg={"kernel_size": 3, "norm_cfg": BN},
+                feat_gather_stride=2,
+                mask_transform_stride=2,
+                with_ffn=False,
+            ),
+            _kernel_update({}, mask_transform_stride=2, num_mask_fcs=1, num_ffn_fcs=3, dropout=0.1),
+        ],
+    },
+    MAP,
+)
+
 PLAIN = [[2, channels, 9, 7] for channels in (8, 12, 16, 20)]
 NECKS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
     "feature2pyramid": ({"type": "Feature2Pyramid", "embed_dim": 8, "norm_cfg": BN}, [[2, 8, 9, 7]] * 4),
@@ -906,7 +931,7 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     rng = np.random.default_rng(seed)
     inputs = [torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
     fill_module(module).eval()
-    is_head = hasattr(module, "conv_seg")
+    is_head = hasattr(module, "conv_seg") or hasattr(module, "kernel_generate_head")
     is_backbone = len(shapes) == 1 and shapes[0][1] == 3
 
     def run(dtype: torch.dtype) -> list[np.ndarray]:
@@ -968,6 +993,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "resnest": _resnest(groups=2, base_width=32),
     "resnext": BACKBONES["resnext_odd"][0],
     "mscan": BACKBONES["mscan_odd"][0],
+    "knet": HEADS["knet"][0],
     "light_ham": _head("LightHamHead", LEVELS, ham_channels=16, norm_cfg={"type": "GN", "num_groups": 4})[0],
     "pcpvt": BACKBONES["pcpvt_odd"][0],
     "svt": BACKBONES["svt_odd"][0],

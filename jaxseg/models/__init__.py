@@ -28,8 +28,8 @@ from jaxseg.models.backbones import (
     resnet,
     resnext,
     stdc,
-    twins,
     swin,
+    twins,
     unet,
 )
 from jaxseg.models.heads import (
@@ -48,6 +48,7 @@ from jaxseg.models.heads import (
     gc,
     ham,
     isa,
+    knet,
     lraspp,
     nl,
     ocr,
@@ -116,6 +117,7 @@ HEADS: Registry = {
     "FPNHead": fpn.FPNHead,
     "GCHead": gc.GCHead,
     "ISAHead": isa.ISAHead,
+    "IterativeDecodeHead": knet.IterativeDecodeHead,
     "LightHamHead": ham.LightHamHead,
     "LRASPPHead": lraspp.LRASPPHead,
     "NLHead": nl.NLHead,

@@ -22,7 +22,8 @@ def initial_variables(config, seeds):
         counts = config.get("in_channels", [config.get("embed_dim")] * 4)
         module, inputs = build(NECKS, config, "neck"), [jnp.zeros((1, 8, 8, c)) for c in counts]
     else:
-        module, count = build(HEADS, config, "head"), config["in_channels"]
+        module = build(HEADS, config, "head")
+        count = config.get("kernel_generate_head", config)["in_channels"]
         maps = [jnp.zeros((1, 8, 8, c)) for c in ([count] if isinstance(count, int) else count)]
         inputs = maps
     init = jax.jit(lambda key: module.init(key, inputs))
