@@ -82,6 +82,9 @@ def nchw(array: Any) -> np.ndarray:
 
 @functools.cache
 def structure(name: str) -> ConfigDict:
-    """`config.model` of the recipe whose figures are in golden/NAME.npz."""
+    """`config.model` of the recipe whose figures are in golden/NAME.npz, in full precision."""
     method, recipe = name.split("__")
-    return load_recipe(f"configs/{method}.py:{recipe}").model
+    model = load_recipe(f"configs/{method}.py:{recipe}").model
+    with model.unlocked():
+        model.dtype = None
+    return model

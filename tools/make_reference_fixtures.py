@@ -5,7 +5,8 @@ Runs in an environment of its own, which holds the reference and none of jaxseg:
     python -m venv reference && . reference/bin/activate
     pip install torch==2.13.0 mmengine==0.10.7 mmcv-lite==2.1.0 "numpy<2.3" \
         prettytable ftfy regex scipy matplotlib
-    pip install mmsegmentation==1.2.2 --no-deps
+    pip install mmsegmentation==1.2.2 mmpretrain==1.2.0 --no-deps
+    pip install einops importlib_metadata modelindex rich torchvision  # mmpretrain's
     python tools/make_reference_fixtures.py --out tests/fixtures [losses schedules ...]
 
 Each function below writes one file, or a folder of them: `figures initialisation --case NAME` writes those of a head
@@ -107,6 +108,8 @@ def fill_module(module: torch.nn.Module) -> torch.nn.Module:
 
 def build(config: dict[str, Any]) -> torch.nn.Module:
     """Build from a copy: the reference writes into the dicts that it is given (CGNet's `act_cfg`)."""
+    if config["type"].startswith("mmpretrain."):
+        import mmpretrain.models  # noqa: F401  (registers them)
     return MODELS.build(json.loads(json.dumps(config), object_hook=_tuples))
 
 
@@ -665,6 +668,17 @@ def _hrnet(**more: Any) -> dict[str, Any]:
     return {"type": "HRNet", "norm_cfg": BN, "extra": extra, **more}
 
 
+def _convnext(**more: Any) -> dict[str, Any]:
+    arch = {"depths": [1, 2, 1], "channels": [8, 12, 16]}
+    return {"type": "mmpretrain.ConvNeXt", "arch": arch, "out_indices": [0, 2], "gap_before_final_norm": False, **more}
+
+
+def _poolformer(**more: Any) -> dict[str, Any]:
+    arch = {"layers": [1, 2, 1, 1], "embed_dims": [8, 12, 16, 20], "mlp_ratios": [2, 4, 3, 2]}
+    arch["layer_scale_init_value"] = 0.5
+    return {"type": "mmpretrain.PoolFormer", "arch": arch, **more}
+
+
 def _swin(**more: Any) -> dict[str, Any]:
     small = {"embed_dims": 8, "window_size": 3, "depths": [2, 1, 2, 1], "num_heads": [1, 2, 2, 4]}
     return {"type": "SwinTransformer", **small, **more}
@@ -798,6 +812,13 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
         {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
         ODD,
     ),
+    "convnext": (_convnext(), EVEN),
+    "convnext_v2_odd": (
+        _convnext(use_grn=True, layer_scale_init_value=0.0, linear_pw_conv=False, stem_patch_size=2, out_indices=1),
+        ODD,
+    ),
+    "poolformer": (_poolformer(out_indices=[0, 2, 4]), EVEN),
+    "poolformer_odd": (_poolformer(pool_size=5, in_patch_size=5, down_pad=0, out_indices=-1), ODD),
     "swin": (_swin(), EVEN),
     "swin_odd": (_swin(qkv_bias=False, qk_scale=0.3, patch_norm=False, out_indices=[1, 3], strides=[4, 2, 1, 2]), ODD),
     "swin_positions": (_swin(use_abs_pos_embed=True, pretrain_img_size=[64, 96], mlp_ratio=2), EVEN),
@@ -1019,6 +1040,8 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "feature2pyramid": NECKS["feature2pyramid"][0],
     "mla": NECKS["mla"][0],
     "multilevel": NECKS["multilevel"][0],
+    "convnext_v2": BACKBONES["convnext_v2_odd"][0],
+    "poolformer": BACKBONES["poolformer"][0],
     "swin": BACKBONES["swin_positions"][0],
 }
 

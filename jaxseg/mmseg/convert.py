@@ -39,7 +39,8 @@ class Match(NamedTuple):
     Attributes:
         variables: Arrays by path, collection first.
         names: Paths by the name of the tensor that fills them.
-        unfilled: Paths of the classifiers that it has no fitting array for.
+        unfilled: Paths of what stays as it is initialised: classifiers that it has no fitting array for, and what such
+            files may lack.
         ignored: Names of its tensors that nothing is computed with.
     """
 
@@ -101,28 +102,35 @@ def match_state_dict(
     names: dict[str, Path] = {}
     unused, problems, ignored, other_classes = [], [], [], []
     for name, tensor in state_dict.items():
-        renamed = rules.rename(name)
-        if renamed is None or name.endswith(IGNORED) or renamed in constants or _normalised(renamed) in overwritten:
+        arrays = {} if name.endswith(IGNORED) else rules.arrays(name, np.asarray(tensor))
+        arrays = {
+            key: array for key, array in arrays.items() if key not in constants and _normalised(key) not in overwritten
+        }
+        if not arrays:
             ignored.append(name)
-            continue
-        path = ours.get(_normalised(renamed))
-        if path is None:
-            unused.append(name)
-        elif path in variables:
-            problems.append(f"twice in the checkpoint: {'/'.join(path)}, the second time as {name}")
-        elif (array := to_ours(np.asarray(tensor), path)).shape == shapes[path].shape:
-            variables[path], names[name] = array, path
-        elif new_classes and of_classes(path):
-            other_classes.append(path)
-        else:
-            problems.append(f"{name}: {array.shape} does not fit {'/'.join(path)} {shapes[path].shape}")
-            variables[path] = array
+        for renamed, array in arrays.items():
+            path = ours.get(_normalised(renamed))
+            if path is None:
+                unused.append(name)
+                continue
+            array, shape = to_ours(array, path), shapes[path].shape
+            if array.shape != shape and rules.fit is not None:
+                array = rules.fit(renamed, array, shape)
+            if path in variables:
+                problems.append(f"twice in the checkpoint: {'/'.join(path)}, the second time as {name}")
+            elif array.shape == shape:
+                variables[path], names[name if len(arrays) == 1 else f"{name}: {renamed}"] = array, path
+            elif new_classes and of_classes(path):
+                other_classes.append(path)
+            else:
+                problems.append(f"{name}: {array.shape} does not fit {'/'.join(path)} {shape}")
+                variables[path] = array
     for name in rules.zeros:
         path = ours[_normalised(name)]
         variables.setdefault(path, np.zeros(shapes[path].shape, np.float32))
 
     unfilled = [path for path in shapes if path not in variables]
-    missing = [path for path in unfilled if path not in other_classes]
+    missing = [path for path in unfilled if path not in other_classes and not rules.may_lack(path)]
     problems += [f"not in the checkpoint: {'/'.join(path)}. {_nearest(path, unused)}" for path in missing]
     problems += [f"not in the model: {name}. {_nearest_path(name, missing)}" for name in unused]
     if problems:
@@ -139,9 +147,12 @@ def likeliest_source(model: nn.Module, state_dict: Mapping[str, np.ndarray]) -> 
     shapes, known, constants = variable_shapes(model), sources(model), reference_constants(model).keys()
 
     def problems(rules: Source) -> int:
-        ours = _by_reference_name({path: shape for path, shape in shapes.items() if _belongs(path, rules)}).keys()
-        names = {rules.rename(name) for name in state_dict if not name.endswith(IGNORED)} - {None} - constants
-        return len(ours ^ {_normalised(name) for name in names})
+        ours = _by_reference_name({path: shape for path, shape in shapes.items() if _belongs(path, rules)})
+        names = {
+            key for name in state_dict if not name.endswith(IGNORED) for key in rules.arrays(name, state_dict[name])
+        }
+        there = {_normalised(name) for name in names - constants}
+        return len(there - ours.keys()) + sum(not rules.may_lack(ours[name]) for name in ours.keys() - there)
 
     return min(known, key=lambda name: problems(known[name]))
 

@@ -17,6 +17,7 @@ from jaxseg.mmseg.checkpoint import Checkpoint, read_checkpoint
 from jaxseg.mmseg.convert import COUNTER, Match, initial_values, likeliest_source, match_state_dict
 from jaxseg.mmseg.translate import Translation, translate_file
 from jaxseg.models import build_model
+from jaxseg.models.names import of_classes
 from jaxseg.visualize.palettes import default_palette
 
 
@@ -29,7 +30,7 @@ class Pretrained(NamedTuple):
         step: Training steps behind them, as far as the file says.
         source: What the file's names are of, see `jaxseg.models.names.sources`.
         mapped: Paths of the variables by the names of the tensors that they are from.
-        initial: Paths of the classifiers that are left as they are initialised.
+        initial: Paths of what is left as it is initialised: classifiers, and what files of the source may lack.
         counters: Training steps that the norm layers have counted, by tensor.
         ignored: Fields of the config that have no part in the recipe, with the reasons.
     """
@@ -121,13 +122,15 @@ def starting_weights(path: str | Path, model: nn.Module) -> dict[str, Any]:
 
     Returns:
         {"params": ..., "batch_stats": ...}: without the backbone's neighbours where the file has none, and without
-        classifiers of another number of classes.
+        classifiers of another number of classes. What else such files lack is as it is initialised.
 
     Raises:
         CheckpointError: It can't be read, or is of another model.
     """
     tensors = read_checkpoint(path).state_dict()
-    return unflatten_dict(_matched(model, tensors, likeliest_source(model, tensors), True, path).variables)
+    match = _matched(model, tensors, likeliest_source(model, tensors), True, path)
+    lacking = [path for path in match.unfilled if not of_classes(path)]
+    return unflatten_dict(match.variables | (initial_values(model, lacking, seed=0) if lacking else {}))
 
 
 def with_classes(recipe: ConfigDict, file: Checkpoint | None = None) -> ConfigDict:

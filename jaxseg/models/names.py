@@ -41,12 +41,19 @@ class Source:
         rules: Patterns and what each becomes; all are applied to every name, in this order.
         ignored: Pattern of names, as they are in the file, that have no counterpart.
         zeros: Names, the reference's, of arrays of zeros that such a file leaves out.
+        initial: Pattern of names, the reference's, of what such a file may lack: it stays as it is initialised.
+        transform: What a name cannot say: makes of the reference's name and the array the array, or several by name.
+        fit: Makes of the reference's name, the array and the shape that it should have an array of that shape; what
+            it does not know it returns as it is.
         whole: Whether the file is of a whole segmentor; otherwise of a backbone.
     """
 
     rules: tuple[tuple[str, str | Callable[[re.Match], str]], ...] = ()
     ignored: str = "(?!)"
     zeros: tuple[str, ...] = ()
+    initial: str = "(?!)"
+    transform: Callable[[str, np.ndarray], np.ndarray | Mapping[str, np.ndarray]] | None = None
+    fit: Callable[[str, np.ndarray, tuple[int, ...]], np.ndarray] | None = None
     whole: bool = False
 
     def rename(self, name: str) -> str | None:
@@ -56,6 +63,18 @@ class Source:
         for pattern, replacement in self.rules:
             name = re.sub(pattern, replacement, name)
         return name if self.whole else f"backbone.{name}"
+
+    def arrays(self, name: str, array: np.ndarray) -> Mapping[str, np.ndarray]:
+        """What an array of the file is, by the reference's names; nothing for what is ignored."""
+        renamed = self.rename(name)
+        if renamed is None:
+            return {}
+        made = array if self.transform is None else self.transform(renamed, array)
+        return made if isinstance(made, Mapping) else {renamed: made}
+
+    def may_lack(self, path: Path) -> bool:
+        """Whether a variable may stay as it is initialised."""
+        return re.search(self.initial, reference_name(path[1:])) is not None
 
 
 REFERENCE = Source(whole=True)

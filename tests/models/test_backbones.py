@@ -1,5 +1,8 @@
 """What every backbone promises. A new entry of BACKBONES joins with a line in each of the two tables."""
 
+import sys
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,6 +70,17 @@ FIELDS = {
         "out_channels": (8, 10, 12),
     },
     "MixVisionTransformer": {"embed_dims": 4, "num_layers": (1, 2, 1, 1), "drop_path_rate": 0.1},
+    "mmpretrain.ConvNeXt": {
+        "arch": {"depths": (1, 2), "channels": (8, 12)},
+        "out_indices": (0, 1),
+        "layer_scale_init_value": 1.0,
+        "gap_before_final_norm": False,
+    },
+    "mmpretrain.PoolFormer": {
+        "arch": {"layers": (1, 2, 1), "embed_dims": (8, 12, 16)},
+        "out_indices": (0, 2, 3, 4),
+        "frozen_stages": -1,
+    },
     "MobileNetV2": {"widen_factor": 0.25},
     "MobileNetV3": {"reduction_factor": 4},
     "MSCAN": {
@@ -111,6 +125,8 @@ OUTPUTS = {
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
     "MixVisionTransformer": ((4, 4), (8, 8), (16, 16), (32, 32)),
+    "mmpretrain.ConvNeXt": ((4, 8), (8, 12)),
+    "mmpretrain.PoolFormer": ((4, 8), (8, 12), (16, 16), (16, 16)),
     "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
     "MobileNetV3": ((2, 16), (4, 16), (8, 576)),
     "MSCAN": ((4, 8), (8, 12), (16, 16), (32, 20)),
@@ -127,8 +143,8 @@ OUTPUTS = {
     "SwinTransformer": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
 }
-# Of the images, where maps that grow again are larger than this for others.
-SIZES = {"ERFNet": (96, 136)}
+# Of the images, where maps are larger than this for others, because they grow again, or smaller.
+SIZES = {"ERFNet": (96, 136), "mmpretrain.ConvNeXt": (96, 160), "mmpretrain.PoolFormer": (96, 160)}
 # These pool images to one pixel and normalise that, which is 0 where there is one image; the reference refuses it.
 POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "FastSCNN", "ICNet", "PIDNet", "ResNeSt", "STDCContextPathNet"}
 # Parameters without a gradient, in the reference, too: a shift of all pixels that the next norm takes away.
@@ -254,7 +270,9 @@ def test_with_cp_changes_memory_only(name):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_unknown_fields(name):
-    with pytest.raises(ConfigError, match=f"backbone: {name} has no field 'norm_cgf'. Did you mean norm_cfg"):
+    with pytest.raises(
+        ConfigError, match=f"backbone: {BACKBONES[name].__name__} has no field 'norm_cgf'. Did you mean norm_cfg"
+    ):
         backbone_of(name, norm_cgf={"type": "BN"})
 
 
@@ -305,3 +323,34 @@ def test_hrnet_fields_that_do_not_fit(stage, fields, message):
 def test_mobilenet_fields_that_do_not_fit(name, fields, message):
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(backbone_of(name, **fields).init, jax.random.key(0), IMAGES)
+
+
+SIZES_OF_TWO = {"depths": (1, 1), "channels": (8, 12, 16)}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("ConvNeXt", {"arch": "tin"}, "arch='tin' is not known. Did you mean tiny"),
+        ("ConvNeXt", {"arch": {"depths": (1, 1)}}, "must have depths and channels, and nothing else"),
+        ("ConvNeXt", {"arch": SIZES_OF_TWO}, r"depths=\(1, 1\) and channels=\(8, 12, 16\) differ in length"),
+        ("ConvNeXt", {"out_indices": (0, 2)}, r"out_indices=\(0, 2\): there are stages 0 to 1"),
+        ("ConvNeXt", {"gap_before_final_norm": True}, "gap_before_final_norm=True is for classifiers"),
+        ("PoolFormer", {"arch": "s13"}, "arch='s13' is not known. Did you mean s"),
+        ("PoolFormer", {"arch": {"layers": (1, 1)}}, "must have layers and embed_dims"),
+        ("PoolFormer", {"arch": {"layers": (1, 1), "embed_dims": (8,)}}, r"embed_dims=\(8,\) needs 2 entries"),
+        ("PoolFormer", {"arch": {"layers": (1, 1), "embed_dims": (8, 8)}}, "neighbours must differ"),
+        ("PoolFormer", {"out_indices": (0, 5)}, r"out_indices=\(0, 5\): there are outputs 0 to 4"),
+    ],
+)
+def test_mmpretrain_fields_that_do_not_fit(name, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(backbone_of(f"mmpretrain.{name}", **fields).init, jax.random.key(0), IMAGES)
+
+
+def test_a_registered_type_with_a_dot(monkeypatch):
+    """It is ours, not the class of an imported module of that name."""
+    module = types.ModuleType("mmpretrain")
+    module.ConvNeXt = BACKBONES["ResNet"]
+    monkeypatch.setitem(sys.modules, "mmpretrain", module)
+    assert type(backbone_of("mmpretrain.ConvNeXt")) is BACKBONES["mmpretrain.ConvNeXt"]

@@ -1,5 +1,6 @@
 """Swin Transformer."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from jaxseg.models.layers.drop import Dropout, DropPath
 from jaxseg.models.layers.freezing import FrozenStages
 from jaxseg.models.layers.initializers import trunc_normal
 from jaxseg.models.layers.norm import build_norm
+from jaxseg.models.layers.resize import resize
 from jaxseg.models.layers.transformer import (
     FFN,
     Linear,
@@ -23,6 +25,7 @@ from jaxseg.models.layers.transformer import (
     pad_to_patches,
     resize_positions,
 )
+from jaxseg.models.names import Source
 
 APART = -100.0  # added to the product of two tokens that the shift brought into one window
 
@@ -67,6 +70,45 @@ def _by_difference(x: Float[Array, "*a span"], size: int) -> Float[Array, "*a si
     copies = jnp.broadcast_to(padded[..., None, :], (*x.shape[:-1], size, span + 1)).reshape(*x.shape[:-1], -1)
     late = copies[..., : size * span].reshape(*x.shape[:-1], size, span)
     return late[..., size - 1 :].swapaxes(-1, -2)
+
+
+def in_merging_order(name: str, array: np.ndarray) -> np.ndarray:
+    """What belongs to merged tokens, of the authors' files, where the four tokens' channels are one after the other.
+
+    Column by column there, row by row here; and here the four values of a channel are neighbours.
+    """
+    if ".downsample." not in name:
+        return array
+    by_token = array.reshape(*array.shape[:-1], 2, 2, -1)  # column, row, channel
+    return by_token.swapaxes(-3, -1).reshape(array.shape)
+
+
+def resized_table(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A table of relative positions for windows of another size, as the reference resizes it."""
+    if not name.endswith("relative_position_bias_table") or array.shape[1:] != shape[1:]:
+        return array
+    old, new = math.isqrt(len(array)), math.isqrt(shape[0])
+    grid = jnp.asarray(array, jnp.float32).reshape(1, old, old, -1)
+    return np.asarray(resize(grid, (new, new), "bicubic")).reshape(shape)
+
+
+# The norms of the stages' outputs are this segmentation's own.
+_COMMON = {"initial": r"^backbone\.norm\d\.", "fit": resized_table}
+# The authors' (github.com/microsoft/Swin-Transformer).
+AUTHORS = Source(
+    rules=(
+        (r"^layers\.", "stages."),
+        (r"^patch_embed\.proj\.", "patch_embed.projection."),
+        (r"\.attn\.", ".attn.w_msa."),
+        (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
+        (r"\.mlp\.fc2\.", ".ffn.layers.1."),
+    ),
+    ignored=r"^(?:norm|head)\.|\.attn_mask$",
+    transform=in_merging_order,
+    **_COMMON,
+)
+# Those that the reference's recipes start from: the authors', converted, or trained in mmpretrain.
+MMPRETRAIN = Source(rules=((r"^backbone\.", ""),), ignored=r"^(?:backbone\.)?(?:norm|head)\.|\.attn_mask$", **_COMMON)
 
 
 class WindowAttention(nn.Module):
@@ -241,6 +283,7 @@ class SwinTransformer(FrozenStages, nn.Module):
     with_cp: bool = False
     frozen_stages: int = -1
 
+    sources: ClassVar[Mapping[str, Source]] = {"authors": AUTHORS, "mmpretrain": MMPRETRAIN}
     dotted_names: ClassVar[Sequence[tuple[str, str]]] = (
         (r"^stages_(\d+)_blocks_(\d+)$", r"stages.\1.blocks.\2"),
         (r"^stages_(\d+)_downsample$", r"stages.\1.downsample"),
