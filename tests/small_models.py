@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxseg.models import HEADS
 from jaxseg.models.layers.conv_module import ConvModule
 
 CLASSES = 5
@@ -35,7 +36,8 @@ def model_config(decode_head: Mapping[str, Any] | None = None, **fields: Any) ->
 
 def head_config(kind: str, **fields: Any) -> dict[str, Any]:
     defaults = {"in_channels": 32, "in_index": 3, "channels": 8, "num_classes": CLASSES, "norm_cfg": {"type": "BN"}}
-    return {"type": kind, **(defaults | fields)}
+    known = HEADS[kind].__dataclass_fields__ if kind in HEADS else defaults
+    return {"type": kind, **{name: value for name, value in defaults.items() if name in known}, **fields}
 
 
 def random_variables(module: nn.Module, *inputs: Any, seed: int = 0, initial: bool = False) -> dict[str, Any]:

@@ -750,6 +750,16 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "cgnet_odd": ({"type": "CGNet", "num_blocks": [2, 3], "norm_cfg": {**BN, "eps": 1e-3}}, ODD),
     "hrnet_odd": (_hrnet(), ODD),
     "hrnet_finest_only": (_hrnet(multiscale_output=False), EVEN),
+    "mit_odd": (
+        {
+            "type": "MixVisionTransformer",
+            "embed_dims": 8,
+            "num_layers": [1, 2, 1, 1],
+            "qkv_bias": False,
+            "mlp_ratio": 2,
+        },
+        ODD,
+    ),
     "mobilenet_v2_odd": ({"type": "MobileNetV2", "norm_cfg": BN, "widen_factor": 0.5}, ODD),
     "mobilenet_v3_large_odd": (
         {"type": "MobileNetV3", "norm_cfg": BN, "arch": "large", "out_indices": [1, 3, 16]},
@@ -765,6 +775,45 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "resnest_one_result": (_resnest(radix=1, avg_down_stride=False), EVEN),
     "resnext_odd": (_resnet(50, "ResNeXt", groups=2, base_width=32), ODD),
     "resnext_d8_caffe": (_resnet(50, "ResNeXt", groups=4, base_width=8, style="caffe", **D8), EVEN),
+    "mscan_odd": (
+        {
+            "type": "MSCAN",
+            "embed_dims": [8, 12, 16, 20],
+            "mlp_ratios": [2, 2, 3, 2.5],
+            "depths": [1, 2, 1, 1],
+            "attention_kernel_sizes": [3, [1, 5], [1, 7], [3, 9]],
+            "attention_kernel_paddings": [1, [0, 2], [0, 3], [1, 4]],
+            "act_cfg": {"type": "ReLU"},
+            "norm_cfg": BN,
+        },
+        ODD,
+    ),
+    "pcpvt_odd": (
+        {
+            "type": "PCPVT",
+            "embed_dims": [8, 12, 16, 20],
+            "num_heads": [1, 2, 4, 5],
+            "depths": [1, 2, 1, 1],
+            "qkv_bias": True,
+            "norm_cfg": {"type": "LN", "eps": 1e-3},
+        },
+        ODD,
+    ),
+    "svt_odd": (
+        {
+            "type": "SVT",
+            "embed_dims": [8, 12, 16],
+            "num_heads": [1, 2, 4],
+            "depths": [2, 3, 2],
+            "qkv_bias": True,
+            "windiow_sizes": [7, 5, 3],
+        },
+        ODD,
+    ),
+    "svt_one_side": (
+        {"type": "SVT", "embed_dims": [8, 12], "num_heads": [1, 2], "depths": [2, 2], "windiow_sizes": [4, 2]},
+        [2, 3, 48, 52],
+    ),
     "fast_scnn_odd": (
         {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
         ODD,
@@ -861,6 +910,7 @@ HEADS |= {
         qkv_bias=False,
         norm_cfg={"type": "LN", "eps": 1e-4},
     ),
+    "segformer": _head("SegformerHead", LEVELS, interpolate_mode="bicubic", act_cfg={"type": "GELU"}),
     "psa": _head("PSAHead", MAP, mask_size=[5, 8], normalization_factor=None),
     "psa_collect": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[11, 9], psa_type="collect", shrink_factor=1),
     "psa_collect_compact": _head("PSAHead", MAP, mask_size=[7, 9], psa_type="collect", compact=True),
@@ -868,6 +918,31 @@ HEADS |= {
     "psa_distribute": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[3, 21], psa_type="distribute"),
 }
 
+
+def _kernel_update(updator: dict[str, Any], **more: Any) -> dict[str, Any]:
+    updator = {"type": "KernelUpdator", "in_channels": 8, "feat_channels": 8, "norm_cfg": {"type": "LN"}, **updator}
+    base = {"type": "KernelUpdateHead", "num_heads": 4, "feedforward_channels": 12, "in_channels": 16}
+    return {**base, "out_channels": 16, "kernel_updator_cfg": updator, **more}
+
+
+HEADS["knet"] = (
+    {
+        "type": "IterativeDecodeHead",
+        "num_stages": 2,
+        "kernel_generate_head": _head("FCNHead", MAP, num_convs=1)[0],
+        "kernel_update_head": [
+            _kernel_update(
+                {"gate_norm_act": True, "activate_out": True, "gate_sigmoid": False, "act_cfg": {"type": "GELU"}},
+                feat_transform_cfg={"kernel_size": 3, "norm_cfg": BN},
+                feat_gather_stride=2,
+                mask_transform_stride=2,
+                with_ffn=False,
+            ),
+            _kernel_update({}, mask_transform_stride=2, num_mask_fcs=1, num_ffn_fcs=3, dropout=0.1),
+        ],
+    },
+    MAP,
+)
 
 PLAIN = [[2, channels, 9, 7] for channels in (8, 12, 16, 20)]
 NECKS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
@@ -907,7 +982,7 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     rng = np.random.default_rng(seed)
     inputs = [torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
     fill_module(module).eval()
-    is_head = isinstance(module, BaseDecodeHead)
+    is_head = isinstance(module, BaseDecodeHead) or hasattr(module, "kernel_generate_head")
     is_backbone = len(shapes) == 1 and shapes[0][1] == 3
 
     def run(dtype: torch.dtype) -> list[np.ndarray]:
@@ -963,10 +1038,16 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "da": HEADS["da"][0],
     "dm": HEADS["dm"][0],
     "hrnet": BACKBONES["hrnet_odd"][0],
+    "mit": BACKBONES["mit_odd"][0],
     "mobilenet_v2": BACKBONES["mobilenet_v2_odd"][0],
     "mobilenet_v3": BACKBONES["mobilenet_v3_small_odd"][0],
     "resnest": _resnest(groups=2, base_width=32),
     "resnext": BACKBONES["resnext_odd"][0],
+    "mscan": BACKBONES["mscan_odd"][0],
+    "knet": HEADS["knet"][0],
+    "light_ham": _head("LightHamHead", LEVELS, ham_channels=16, norm_cfg={"type": "GN", "num_groups": 4})[0],
+    "pcpvt": BACKBONES["pcpvt_odd"][0],
+    "svt": BACKBONES["svt_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],
@@ -979,6 +1060,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "nl": HEADS["nl"][0],
     "psa": HEADS["psa"][0],
     "nl_concatenation": HEADS["nl_concatenation"][0],
+    "segformer": HEADS["segformer"][0],
     "aspp": HEADS["aspp"][0],
     "fast_scnn": BACKBONES["fast_scnn_odd"][0],
     "sep_fcn": HEADS["sep_fcn"][0],

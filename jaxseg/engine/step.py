@@ -35,7 +35,8 @@ def compute_losses(
         variables: {"params": ..., "batch_stats": ...}.
         images: Normalised images.
         labels: Class indices.
-        rng: Key of dropout, stochastic depth and points; None: nothing is dropped, and points are always the same.
+        rng: Key of dropout, stochastic depth, points and bases; None: nothing is dropped, and the others are always the
+            same.
         train: Whether norm layers use, and learn from, the batch's statistics. If not, only the decode head
             runs and only its losses are returned.
         extras: What else the batch has for losses, such as "edge" [b h w].
@@ -44,7 +45,8 @@ def compute_losses(
         The total loss; the logs under the reference's names ("decode.loss_ce", "decode.acc_seg", ...); the
         updated batch_stats (as given when not training).
     """
-    rngs = None if rng is None else {"dropout": rng, "points": jax.random.fold_in(rng, 1)}
+    names = ("points", "bases")
+    rngs = None if rng is None else {"dropout": rng} | {n: jax.random.fold_in(rng, i) for i, n in enumerate(names, 1)}
     variables = {"batch_stats": {}, **variables}
     outputs, updates = model.apply(variables, images, train=train, rngs=rngs, mutable=["batch_stats"])
     total, logs = model_losses(model, outputs, labels, extras)

@@ -144,6 +144,18 @@ def losses_of_each(head: Any, outputs: Mapping[str, Array], labels: Array, extra
 HEAD_LOSSES["DAHead"] = losses_of_each
 
 
+def losses_of_stages(head: Any, outputs: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
+    """Of an IterativeDecodeHead: its losses for the logits of every stage, by the stage's name behind their own."""
+    return {
+        f"{key}.{name}": value
+        for name, logits in outputs.items()
+        for key, value in head_losses(head, logits, labels).items()
+    }
+
+
+HEAD_LOSSES["IterativeDecodeHead"] = losses_of_stages
+
+
 def enc_head_losses(head: Any, output: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
     """Of an EncHead: those of its logits, and how well it tells which classes an image has, "loss_se"."""
     _check(head.loss_se_decode, LOSSES, "loss_se_decode", ("loss_weight", "loss_name"))

@@ -28,6 +28,7 @@ HRNET = {
 }
 STDC = {"stdc_type": "STDCNet1", "channels": (4, 8, 16, 32, 48)}
 TRANSFORMER = {"embed_dims": 8, "num_layers": 3, "num_heads": 2, "out_indices": (0, 2)}
+TWINS = {"mlp_ratios": (2, 2, 2, 2), "depths": (1, 2, 1, 1), "drop_path_rate": 0.1}
 
 # Fields that make a backbone small.
 FIELDS = {
@@ -71,6 +72,7 @@ FIELDS = {
         "out_channels": (8, 10, 12),
     },
     "MAE": {"img_size": (97, 131), **TRANSFORMER},
+    "MixVisionTransformer": {"embed_dims": 4, "num_layers": (1, 2, 1, 1), "drop_path_rate": 0.1},
     "mmpretrain.ConvNeXt": {
         "arch": {"depths": (1, 2), "channels": (8, 12)},
         "out_indices": (0, 1),
@@ -84,6 +86,14 @@ FIELDS = {
     },
     "MobileNetV2": {"widen_factor": 0.25},
     "MobileNetV3": {"reduction_factor": 4},
+    "MSCAN": {
+        "embed_dims": (8, 12, 16, 20),
+        "mlp_ratios": (2, 2, 2, 2),
+        "depths": (1, 2, 1, 1),
+        "drop_path_rate": 0.1,
+        "norm_cfg": {"type": "BN"},
+    },
+    "PCPVT": {**TWINS, "embed_dims": (4, 8, 12, 16), "num_heads": (1, 2, 3, 4), "sr_ratios": (8, 4, 2, 1)},
     "PIDNet": {"channels": 4, "ppm_channels": 6},
     "ResNeSt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
     "ResNeXt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
@@ -97,6 +107,13 @@ FIELDS = {
         "ffm_cfg": {"out_channels": 12},
     },
     "STDCNet": {**STDC, "with_final_conv": True},
+    "SVT": {
+        **TWINS,
+        "embed_dims": (4, 8, 12, 16),
+        "num_heads": (1, 2, 2, 2),
+        "depths": (2, 2),
+        "windiow_sizes": (7, 4),
+    },
     "SwinTransformer": {"embed_dims": 8, "window_size": 3, "depths": (2, 1, 2, 1), "num_heads": (1, 2, 2, 4)},
     "UNet": {"base_channels": 4, "enc_num_convs": (2, 1, 1, 1, 1), "dec_num_convs": (2, 1, 1, 1)},
     "VisionTransformer": {"img_size": 64, **TRANSFORMER},
@@ -113,10 +130,13 @@ OUTPUTS = {
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
     "MAE": ((16, 8), (16, 8)),
+    "MixVisionTransformer": ((4, 4), (8, 8), (16, 16), (32, 32)),
     "mmpretrain.ConvNeXt": ((4, 8), (8, 12)),
     "mmpretrain.PoolFormer": ((4, 8), (8, 12), (16, 16), (16, 16)),
     "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
     "MobileNetV3": ((2, 16), (4, 16), (8, 576)),
+    "MSCAN": ((4, 8), (8, 12), (16, 16), (32, 20)),
+    "PCPVT": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "PIDNet": ((8, 8), (8, 16), (8, 8)),
     "ResNeSt": ((4, 16), (8, 32), (16, 64), (32, 128)),
     "ResNeXt": ((4, 16), (8, 32), (16, 64), (32, 128)),
@@ -125,6 +145,7 @@ OUTPUTS = {
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "STDCContextPathNet": ((8, 16), (16, 8), (8, 8), (8, 12)),
     "STDCNet": ((8, 16), (16, 32), (32, 1024)),
+    "SVT": ((4, 4), (8, 8)),
     "SwinTransformer": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
     "VisionTransformer": ((16, 8), (16, 8)),

@@ -21,6 +21,14 @@ from small_models import CLASSES, head_config, model_config, random_batch, rando
 
 # Where a head needs other fields than one map of 32 channels.
 OHEM = {"type": "OhemCrossEntropy", "min_kept": 100}
+KERNEL_UPDATE = {
+    "type": "KernelUpdateHead",
+    "num_heads": 2,
+    "feedforward_channels": 12,
+    "in_channels": 8,
+    "out_channels": 8,
+    "kernel_updator_cfg": {"type": "KernelUpdator", "in_channels": 4, "feat_channels": 4, "out_channels": 4},
+}
 FIELDS = {
     "ANNHead": {"in_channels": (16, 32), "in_index": (2, 3), "project_channels": 4},
     "DAHead": {"pam_channels": 4},
@@ -37,6 +45,20 @@ FIELDS = {
     "EncHead": {"in_channels": (8, 16, 32), "in_index": (1, 2, 3), "add_lateral": True, "num_codes": 4},
     "FPNHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
     "ISAHead": {"isa_channels": 8, "down_factor": (2, 3)},
+    "IterativeDecodeHead": {
+        "num_stages": 2,
+        "kernel_generate_head": head_config("FCNHead", num_convs=1),
+        "kernel_update_head": (
+            {**KERNEL_UPDATE, "feat_transform_cfg": {"act_cfg": None}},
+            {**KERNEL_UPDATE, "num_mask_fcs": 1, "num_ffn_fcs": 3},
+        ),
+    },
+    "LightHamHead": {
+        "in_channels": (8, 16, 32),
+        "in_index": (1, 2, 3),
+        "ham_channels": 12,
+        "ham_kwargs": {"MD_S": 2, "MD_R": 4},
+    },
     "LRASPPHead": {
         "in_channels": (8, 16, 32),
         "in_index": (1, 2, 3),
@@ -50,6 +72,7 @@ FIELDS = {
     "PSAHead": {"mask_size": (5, 4)},
     "SegmenterMaskTransformerHead": {"num_heads": 4, "embed_dims": 64, "norm_cfg": {"type": "LN"}},
     "SETRMLAHead": {"in_channels": (32, 32), "in_index": (3, -1), "mla_channels": 4},
+    "SegformerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
 # Heads that refine the logits of the head before them.
@@ -91,6 +114,7 @@ LOGS = {
     "DAHead": {f"decode.{part}.{name}" for part in ("pam_cam", "pam", "cam") for name in ("loss_ce", "acc_seg")},
     "DDRHead": {"decode.loss_context", "decode.loss_spatial", "decode.acc_seg"},
     "EncHead": {"decode.loss_ce", "decode.loss_se", "decode.acc_seg"},
+    "IterativeDecodeHead": {f"decode.{name}.s{i}" for i in range(3) for name in ("loss_ce", "acc_seg")},
     "OCRHead": {f"decode_{i}.{name}" for i in range(2) for name in ("loss_ce", "acc_seg")},
     "PIDHead": {f"decode.{name}" for name in ("loss_sem_p", "loss_sem_i", "loss_bd", "loss_sem_bd", "acc_seg")},
     "PointHead": {"decode_0.loss_ce", "decode_0.acc_seg", "decode_1.pointloss_ce", "decode_1.acc_point"},

@@ -23,7 +23,8 @@ def initial_variables(config, seeds):
         counts = config.get("in_channels", [config.get("embed_dim")] * 4)
         module, inputs = build(NECKS, config, "neck"), [jnp.zeros((1, 8, 8, c)) for c in counts]
     else:
-        module, count = build(HEADS, config, "head"), config["in_channels"]
+        module = build(HEADS, config, "head")
+        count = config.get("kernel_generate_head", config)["in_channels"]
         maps = [jnp.zeros((1, 8, 8, c)) for c in ([count] if isinstance(count, int) else count)]
         inputs = maps
     init = jax.jit(lambda key: module.init(key, inputs))
@@ -44,7 +45,7 @@ def test_distributions(case):
         values = np.asarray(variables[name.replace(".", "_")], np.float64)
         assert values[0].size == np.prod(expected["shape"]), name
         spread, error = expected["std"], 5 * (2 / values.size) ** 0.5
-        assert abs(values.mean() - expected["mean"]) <= error * spread, name
+        assert abs(values.mean() - expected["mean"]) <= error * spread + 1e-6 * abs(expected["mean"]), name
         assert abs(values.std() - spread) <= error * spread, name
         if values.size >= 1000 and spread > 0:  # a normal distribution reaches beyond 3, a uniform one to 1.73
             reach = max(-expected["min"], expected["max"]) / spread
