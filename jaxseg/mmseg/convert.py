@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxseg.errors import CheckpointError, ConfigError, did_you_mean
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.names import (
-    CLASS_LAYER,
+    CLASS_LAYERS,
     Path,
     Source,
     dotted_name,
@@ -128,7 +128,7 @@ def match_state_dict(
     if problems:
         lines = "\n  ".join(problem.strip() for problem in problems[:SHOWN])
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        if not missing and not unused and all(CLASS_LAYER in problem for problem in problems):
+        if not missing and not unused and all(any(layer in problem for layer in CLASS_LAYERS) for problem in problems):
             more += "\nIt is of other classes; new_classes=True (--new_classes) leaves classifiers as initialised."
         raise CheckpointError(f"The checkpoint does not fit the model ({len(problems)} problems):\n  {lines}{more}")
     return Match(variables, names, unfilled, ignored)

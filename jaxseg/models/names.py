@@ -27,8 +27,8 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# The heads' last layers, the only ones that depend on the classes: of this name, or one that ends in it.
-CLASS_LAYER = "conv_seg"
+# The heads' last layers, the only ones that depend on the classes: of these names, or ones that end in them.
+CLASS_LAYERS = ("cls_embed", "conv_seg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ def reference_name(path: Path) -> str:
 
 def of_classes(path: Sequence[str]) -> bool:
     """Whether a parameter belongs to a head's last layer."""
-    return any(part.endswith(CLASS_LAYER) for part in path)
+    return any(part.endswith(CLASS_LAYERS) for part in path)
 
 
 def dotted_name(model: nn.Module, path: Path) -> str:
