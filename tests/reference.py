@@ -56,7 +56,7 @@ def filled_variables(module: nn.Module, keys: Sequence[Sequence], *inputs: Any) 
     tensors = {key.replace(".", "_"): value for key, value in state_dict(keys).items()}
     shapes = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), *inputs))
     variables = {path: to_ours(tensors.pop(reference_name(path[1:]).replace(".", "_")), path) for path in shapes}
-    assert not tensors
+    assert tensors.keys() == {name.replace(".", "_") for name in getattr(module, "reference_constants", ())}
     assert {path: leaf.shape for path, leaf in variables.items()} == {p: leaf.shape for p, leaf in shapes.items()}
     return unflatten_dict(variables)
 

@@ -665,6 +665,11 @@ def _hrnet(**more: Any) -> dict[str, Any]:
     return {"type": "HRNet", "norm_cfg": BN, "extra": extra, **more}
 
 
+def _swin(**more: Any) -> dict[str, Any]:
+    small = {"embed_dims": 8, "window_size": 3, "depths": [2, 1, 2, 1], "num_heads": [1, 2, 2, 4]}
+    return {"type": "SwinTransformer", **small, **more}
+
+
 BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "r18": (_resnet(18), EVEN),
     "r18_full_width": (_resnet(18, stem_channels=64, base_channels=64), EVEN),
@@ -744,6 +749,10 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
         {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
         ODD,
     ),
+    "swin": (_swin(), EVEN),
+    "swin_odd": (_swin(qkv_bias=False, qk_scale=0.3, patch_norm=False, out_indices=[1, 3], strides=[4, 2, 1, 2]), ODD),
+    "swin_positions": (_swin(use_abs_pos_embed=True, pretrain_img_size=[64, 96], mlp_ratio=2), EVEN),
+    "swin_patches": (_swin(patch_size=2, strides=[2, 3, 2, 2]), ODD),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
@@ -928,6 +937,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "feature2pyramid": NECKS["feature2pyramid"][0],
     "mla": NECKS["mla"][0],
     "multilevel": NECKS["multilevel"][0],
+    "swin": BACKBONES["swin_positions"][0],
 }
 
 

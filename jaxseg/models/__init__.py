@@ -26,6 +26,7 @@ from jaxseg.models.backbones import (
     resnet,
     resnext,
     stdc,
+    swin,
     unet,
 )
 from jaxseg.models.heads import (
@@ -80,6 +81,7 @@ BACKBONES: Registry = {
     "ResNeXt": resnext.ResNeXt,
     "STDCContextPathNet": stdc.STDCContextPathNet,
     "STDCNet": stdc.STDCNet,
+    "SwinTransformer": swin.SwinTransformer,
     "UNet": unet.UNet,
 }
 NECKS: Registry = {

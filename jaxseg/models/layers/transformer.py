@@ -1,5 +1,6 @@
 """What transformers are made of: linear layers, attention with heads, feed-forward networks, patches, positions."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
@@ -188,7 +189,7 @@ class PatchEmbed(nn.Module):
             "same": as much, on both sides.
         use_bias: Whether the convolution has a bias.
         norm_cfg: Norm of the tokens, or None.
-        kernel_init: Initializer of the convolution.
+        kernel_init: Initializer of the convolution, whose bias starts at 0; None: both as of a bare convolution.
     """
 
     embed_dims: int
@@ -197,22 +198,24 @@ class PatchEmbed(nn.Module):
     padding: int | str = "corner"
     use_bias: bool = True
     norm_cfg: Mapping | None = None
-    kernel_init: Callable = default_kernel()
+    kernel_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h2 w2 embed_dims"]:
         """Returns the tokens in their places."""
-        stride = self.kernel_size if self.stride is None else self.stride
+        size = pair(self.kernel_size)
+        stride = size if self.stride is None else pair(self.stride)
         padding = self.padding
         if isinstance(padding, str):
-            x, padding = pad_to_patches(x, pair(self.kernel_size), pair(stride), both_sides=padding == "same"), 0
+            x, padding = pad_to_patches(x, size, stride, both_sides=padding == "same"), 0
         conv = Conv(
             self.embed_dims,
-            self.kernel_size,
+            size,
             stride,
             padding,
             use_bias=self.use_bias,
-            kernel_init=self.kernel_init,
+            kernel_init=self.kernel_init or default_kernel(),
+            bias_init=nn.initializers.zeros if self.kernel_init else default_bias(math.prod(size) * x.shape[-1]),
             name="projection",
         )
         x = conv(x)
