@@ -1,12 +1,14 @@
 """MaskFormer (Cheng et al. 2021) with ResNets and Swin transformers: the reference's recipes by their names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxseg.configs import common
+from jaxseg.configs import common, swin
 
+# Swin transformers by their letters.
+SWIN = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
 ATTENTION = {
     "embed_dims": 256,
     "num_heads": 8,
@@ -77,7 +79,10 @@ def head(in_channels: tuple[int, ...], num_classes: int) -> dict[str, Any]:
 
 
 def model(name: common.RecipeName) -> dict:
-    """A plain ResNet whose norms don't learn from the batch."""
+    """On a plain ResNet whose norms don't learn from the batch, or on a Swin transformer."""
+    if name.backbone == "swin":
+        size = SWIN[name.words[0]]
+        return common.encoder_decoder(swin.swin(size), head(swin.swin_channels(size), name.num_classes))
     depth = int(name.backbone[1:])
     backbone = common.resnet(depth, 32, "ResNet", norm_eval=True)
     return common.encoder_decoder(backbone, head(common.resnet_channels(depth), name.num_classes))
@@ -85,17 +90,41 @@ def model(name: common.RecipeName) -> dict:
 
 def maskformer(config: ConfigDict) -> None:
     """AdamW, slower in the backbone."""
-    clip_grad = {"max_norm": 0.01, "norm_type": 2}
-    config.optimizer = {"type": "AdamW", "lr": 0.0001, "weight_decay": 0.0001, "clip_grad": clip_grad}
-    config.optimizer.paramwise_cfg = {"custom_keys": {"backbone": {"lr_mult": 0.1}}}
+    config.optimizer = {
+        "type": "AdamW",
+        "lr": 0.0001,
+        "weight_decay": 0.0001,
+        "clip_grad": {"max_norm": 0.01, "norm_type": 2},
+        "paramwise_cfg": {"custom_keys": {"backbone": {"lr_mult": 0.1}}},
+    }
     config.schedule = common.poly(eta_min=0)
+
+
+def on_swin(config: ConfigDict) -> None:
+    """No decay of norms, positions and queries; a linear warm-up and a linear descent to 0."""
+    config.optimizer.update({"lr": 0.00006, "weight_decay": 0.01})
+    keys = {"backbone": {"lr_mult": 1.0}, "query_embed": {"decay_mult": 0.0}}
+    config.optimizer.paramwise_cfg.custom_keys = keys | swin_keys(config.model.backbone.depths, lr_mult=1.0)
+    config.schedule = common.poly(eta_min=0.0, power=1.0, warmup_steps=1500)
+
+
+def swin_keys(depths: Sequence[int], lr_mult: float) -> dict[str, dict[str, float]]:
+    """Factors of the rate and the decay in a Swin transformer's norms and positions."""
+    without = {"lr_mult": lr_mult, "decay_mult": 0.0}
+    norms = [f"stages_{i}_blocks_{j}_norm" for i, depth in enumerate(depths) for j in range(depth)]
+    norms += [f"stages_{i}_downsample_norm" for i in range(len(depths) - 1)]
+    names = [f"backbone_{name}" for name in ("patch_embed_norm", "norm", *norms)]
+    return {name: dict(without) for name in (*names, "relative_position_bias_table")}
 
 
 NAMES = """
 maskformer_r50-d32_8xb2-160k_ade20k-512x512
 maskformer_r101-d32_8xb2-160k_ade20k-512x512
+maskformer_swin-s_upernet_8xb2-160k_ade20k-512x512
+maskformer_swin-t_upernet_8xb2-160k_ade20k-512x512
 """
-RECIPES = common.recipes(NAMES, model, {"maskformer": maskformer})
+SIZES = dict.fromkeys(SWIN, lambda config: None)  # which the model says
+RECIPES = common.recipes(NAMES, model, {"maskformer": maskformer, "upernet": on_swin, **SIZES})
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
