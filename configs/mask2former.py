@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxseg.configs import common, maskformer
+from jaxseg.configs import common, maskformer, swin
 
 
 def head(in_channels: tuple[int, ...], num_classes: int) -> dict[str, Any]:
@@ -52,10 +52,41 @@ def head(in_channels: tuple[int, ...], num_classes: int) -> dict[str, Any]:
 
 
 def model(name: common.RecipeName) -> dict:
-    """A plain ResNet."""
+    """On a plain ResNet whose norms are not trained, or on a Swin transformer; those for 384x384 have windows of 12."""
+    if name.backbone == "swin":
+        letter, large = maskformer.SWIN[name.words[0]], "pre" in name.words
+        fields = {"window_size": 12, "pretrain_img_size": 384} if large else {}
+        return common.encoder_decoder(swin.swin(letter, **fields), head(swin.swin_channels(letter), name.num_classes))
     depth = int(name.backbone[1:])
     backbone = {"type": "ResNet", "depth": depth, "norm_cfg": {"type": "SyncBN", "requires_grad": False}}
     return common.encoder_decoder(backbone, head(common.resnet_channels(depth), name.num_classes))
+
+
+def mask2former(config: ConfigDict) -> None:
+    """AdamW, slower in the backbone and without decay of queries and norms; sizes by the shorter edge."""
+    backbone, queries = config.model.backbone, {"lr_mult": 1.0, "decay_mult": 0.0}
+    keys = {"backbone": {"lr_mult": 0.1, "decay_mult": 1.0}}
+    keys |= {name: dict(queries) for name in ("query_embed", "query_feat", "level_embed")}
+    if backbone.type == "SwinTransformer":
+        keys |= maskformer.swin_keys(backbone.depths, lr_mult=0.1)
+        keys["absolute_pos_embed"] = {"lr_mult": 0.1, "decay_mult": 0.0}
+    config.optimizer = {
+        "type": "AdamW",
+        "lr": 0.0001,
+        "weight_decay": 0.05,
+        "eps": 1e-8,
+        "clip_grad": {"max_norm": 0.01, "norm_type": 2},
+        "paramwise_cfg": {"custom_keys": keys, "norm_decay_mult": 0.0},
+    }
+    config.schedule = common.poly(eta_min=0)
+    config.evaluate_every = config.checkpoint_every = 5000
+    load, annotate, resize, *rest = config.data.train.transforms
+    edge = min(resize["scale"])
+    scales = tuple(int(edge * x * 0.1) for x in range(5, 21))
+    resize = {"type": "RandomChoiceResize", "scales": scales, "resize_type": "ResizeShortestEdge", "max_size": 4 * edge}
+    config.data.train.transforms = (load, annotate, resize, *rest)
+    if edge != 640:
+        config.model.test_cfg = {"mode": "whole", "size_divisor": 32}
 
 
 NAMES = """
@@ -63,8 +94,19 @@ mask2former_r50_8xb2-160k_ade20k-512x512
 mask2former_r50_8xb2-90k_cityscapes-512x1024
 mask2former_r101_8xb2-160k_ade20k-512x512
 mask2former_r101_8xb2-90k_cityscapes-512x1024
+mask2former_swin-b-in1k-384x384-pre_8xb2-160k_ade20k-640x640
+mask2former_swin-b-in22k-384x384-pre_8xb2-160k_ade20k-640x640
+mask2former_swin-b-in22k-384x384-pre_8xb2-90k_cityscapes-512x1024
+mask2former_swin-l-in22k-384x384-pre_8xb2-160k_ade20k-640x640
+mask2former_swin-l-in22k-384x384-pre_8xb2-90k_cityscapes-512x1024
+mask2former_swin-s_8xb2-160k_ade20k-512x512
+mask2former_swin-s_8xb2-90k_cityscapes-512x1024
+mask2former_swin-t_8xb2-160k_ade20k-512x512
+mask2former_swin-t_8xb2-90k_cityscapes-512x1024
 """
-RECIPES = common.recipes(NAMES, model)
+SPELLED = {name: name.replace("-384x384", "") for name in NAMES.split()}
+WORDS = common.PRETRAINED | maskformer.SIZES | dict.fromkeys(("in22k",), lambda config: None)
+RECIPES = common.recipes(NAMES, model, {"mask2former": mask2former, **WORDS}, spelled=SPELLED)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
