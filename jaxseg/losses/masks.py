@@ -16,6 +16,7 @@ from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.losses.assignment import assign
 from jaxseg.losses.cross_entropy import EPS
 from jaxseg.losses.presence import present_classes
+from jaxseg.models.layers.platform import on_cpu
 from jaxseg.models.layers.points import sample_points, sample_shares
 from jaxseg.models.layers.resize import resize
 from jaxseg.models.registry import unknown_type
@@ -204,9 +205,17 @@ def edge_points(
     of_many, of_any = jax.random.split(key)
     many = draw(of_many, (len(masks), int(num_points * oversample_ratio), 2), masks.dtype)
     count = int(importance_sample_ratio * num_points)
-    chosen = lax.top_k(-jnp.abs(sample_points(masks, many)[..., 0]), count)[1]
+    chosen = _smallest(jnp.abs(sample_points(masks, many)[..., 0]), count)
     rest = draw(of_any, (len(masks), num_points - count, 2), masks.dtype)
     return jnp.concatenate([jnp.take_along_axis(many, chosen[..., None], axis=1), rest], axis=1)
+
+
+def _smallest(values: Float[Array, "b n"], count: int) -> Int[Array, "b count"]:
+    """Indices of the smallest values."""
+    if on_cpu():
+        return lax.top_k(-values, count)[1]
+    # So many are sorted in any case, and unlike `top_k` this leaves a batch on the devices that have it.
+    return lax.sort_key_val(values, lax.broadcasted_iota(jnp.int32, values.shape, 1))[1][:, :count]
 
 
 def _losses(head: Any, output: Mapping[str, Array], labels: Array, match: Callable, compare: Callable) -> dict:
@@ -218,9 +227,9 @@ def _losses(head: Any, output: Mapping[str, Array], labels: Array, match: Callab
     targets = find_targets(labels, head.num_classes, min(head.num_classes, head.num_queries))
     # One layer at a time: what is computed of masks is larger than the masks.
     costs = lax.map(lambda layer: match(layer, targets), lax.stop_gradient(layers) | {"key": layers["key"]})
-    many = [jnp.repeat(x[None], count, axis=0) for x in targets]
-    flat = assign(costs.reshape(-1, *costs.shape[2:]), many[1].reshape(-1))
-    layers["queries"] = flat.reshape(costs.shape[:3])
+    # All layers at once; the images in front, which may be on several devices.
+    flat = assign(costs.swapaxes(0, 1).reshape(-1, *costs.shape[2:]), jnp.repeat(targets.count, count))
+    layers["queries"] = flat.reshape(-1, count, flat.shape[-1]).swapaxes(0, 1)
     found = lax.map(jax.checkpoint(lambda layer: layer_losses(head, layer, targets, compare)), layers)
     names = [*(f"d{i}." for i in range(count - 1)), ""]
     return {f"{names[i]}{name}": loss[i] for i in reversed(range(count)) for name, loss in found.items()}

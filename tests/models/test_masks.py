@@ -9,8 +9,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from compiling import quick_jit
-from jaxseg.losses import HEAD_LOSSES
+from jaxseg.losses import HEAD_LOSSES, masks
 from jaxseg.models import HEADS
+from jaxseg.models.layers import platform
 from jaxseg.models.layers.deformable_attention import deformable_attention
 from jaxseg.models.layers.points import sample_points, sample_shares
 from jaxseg.models.names import reference_name
@@ -82,6 +83,15 @@ def test_deformable_attention():
     np.testing.assert_allclose(result, arrays["result"], rtol=1e-12, atol=1e-13)
     for name, gradient in zip(("values", "places", "weights"), gradients, strict=True):
         np.testing.assert_allclose(gradient, arrays[f"grad_{name}"], rtol=1e-11, atol=1e-12, err_msg=name)
+
+
+def test_smallest():
+    """The same points everywhere."""
+    values = jnp.asarray(np.random.default_rng(0).random((3, 50), np.float32))
+    with platform.target_platform("tpu"):
+        elsewhere = masks._smallest(values, 7)
+    np.testing.assert_array_equal(masks._smallest(values, 7), elsewhere)
+    np.testing.assert_array_equal(jnp.sort(values)[:, :7], jnp.take_along_axis(values, elsewhere, axis=1))
 
 
 def test_shares_of_classes():
