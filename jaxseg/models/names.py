@@ -28,8 +28,8 @@ LEAVES = {
     "var": "running_var",
 }
 # Layers of the heads whose shapes depend on the classes: classifiers, EncNet's presence, what PointRend refines,
-# Segmenter's classes and its norm of masks.
-CLASS_LAYERS = re.compile(r"_seg$|^se_layer$|^fcs_\d+$|^cls_emb$|^mask_norm$")
+# the classes of Segmenter, its norm of masks, and those of masks.
+CLASS_LAYERS = re.compile(r"_seg$|^se_layer$|^fcs_\d+$|^cls_emb$|^cls_embed|^mask_norm$")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxseg.models.layers.activation import build_activation
 from jaxseg.models.layers.attention import attend_heads
 from jaxseg.models.layers.conv import Conv, Pair, pair
 from jaxseg.models.layers.drop import Dropout, DropPath
-from jaxseg.models.layers.initializers import default_bias, default_kernel, trunc_normal, uniform
+from jaxseg.models.layers.initializers import default_bias, default_kernel, trunc_normal
 from jaxseg.models.layers.norm import build_norm
 from jaxseg.models.layers.resize import resize
 
@@ -57,6 +57,7 @@ class MultiheadAttention(nn.Module):
         attn_drop: Dropout of the weights.
         qkv_bias: Whether the projections have biases (that of the result, too).
         out_init: Initializer of the last projection.
+        in_init: Initializer of the others, all three as one matrix.
     """
 
     embed_dims: int
@@ -64,6 +65,7 @@ class MultiheadAttention(nn.Module):
     attn_drop: float = 0.0
     qkv_bias: bool = True
     out_init: Callable = default_kernel()
+    in_init: Callable = nn.initializers.xavier_uniform()
 
     @nn.compact
     def __call__(
@@ -81,8 +83,7 @@ class MultiheadAttention(nn.Module):
         key = query if key is None else key
         value = key if value is None else value
         dims = self.embed_dims
-        bound = (6 / (4 * dims)) ** 0.5
-        weight = self.param("in_proj_weight", uniform(-bound, bound), (3 * dims, dims), jnp.float32).T
+        weight = self.param("in_proj_weight", self.in_init, (3 * dims, dims), jnp.float32).T
         shift = 0
         if self.qkv_bias:
             shift = self.param("in_proj_bias", nn.initializers.zeros, (3 * dims,), jnp.float32).astype(query.dtype)
