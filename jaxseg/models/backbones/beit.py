@@ -257,6 +257,7 @@ class RelativeTransformer(nn.Module):
             "authors": Source(RULES, unused, **fields),
         }
 
+    @nn.nowrap
     def fit(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """A table for this transformer's images."""
         rows, columns = self.grid

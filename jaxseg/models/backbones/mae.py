@@ -21,6 +21,7 @@ class MAE(RelativeTransformer):
         """The tokens, positions added."""
         return x + self.param("pos_embed", nn.initializers.zeros, (1, *x.shape[1:]), jnp.float32).astype(x.dtype)
 
+    @nn.nowrap
     def fit(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """A table for this transformer's images."""
         if name == "backbone.pos_embed" and array.shape[-1] == shape[-1]:

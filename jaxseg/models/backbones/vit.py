@@ -27,7 +27,7 @@ from jaxseg.models.layers.transformer import (
 )
 from jaxseg.models.names import Source, reference_name
 
-# Of a block's norms and feed-forward network, in the authors' names and timm's.
+# From names that timm, DeiT, BEiT and MAE share.
 BLOCK_RULES = (
     (r"^patch_embed\.proj\.", "patch_embed.projection."),
     (r"^blocks\.(\d+)\.norm", r"layers.\1.ln"),
@@ -142,7 +142,7 @@ class VisionTransformer(nn.Module):
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """Timm's and DeiT's files, those of the authors (.npz), and what the reference's tools make of both.
+        """Files of timm and DeiT, those of the authors (.npz), and what the reference's tools make of both.
 
         What this transformer lacks of theirs is left out, and their positions are resized, as in the reference.
         """
@@ -157,6 +157,7 @@ class VisionTransformer(nn.Module):
             "converted": Source(**fields),
         }
 
+    @nn.nowrap
     def fit(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """A table of positions for this transformer's images."""
         if name != "backbone.pos_embed" or array.ndim != 3 or array.shape[-1] != shape[-1]:
