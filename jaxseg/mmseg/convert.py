@@ -89,6 +89,7 @@ def match_state_dict(
         kind = type(model.backbone).__name__
         raise ConfigError(f"{kind} has no source {source!r}. {did_you_mean(source, known)}")
     rules, constants = known[source], reference_constants(model)
+    state_dict = rules.prepared(state_dict)
     shapes = {path: shape for path, shape in variable_shapes(model).items() if _belongs(path, rules)}
     ours = _by_reference_name(shapes)
     there = {_normalised(rules.rename(name) or "") for name in state_dict}
@@ -148,9 +149,8 @@ def likeliest_source(model: nn.Module, state_dict: Mapping[str, np.ndarray]) -> 
 
     def problems(rules: Source) -> int:
         ours = _by_reference_name({path: shape for path, shape in shapes.items() if _belongs(path, rules)})
-        names = {
-            key for name in state_dict if not name.endswith(IGNORED) for key in rules.arrays(name, state_dict[name])
-        }
+        arrays = rules.prepared(state_dict)
+        names = {key for name in arrays if not name.endswith(IGNORED) for key in rules.arrays(name, arrays[name])}
         there = {_normalised(name) for name in names - constants}
         return len(there - ours.keys()) + sum(not rules.may_lack(ours[name]) for name in ours.keys() - there)
 

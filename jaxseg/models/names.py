@@ -42,6 +42,7 @@ class Source:
         ignored: Pattern of names, as they are in the file, that have no counterpart.
         zeros: Names, the reference's, of arrays of zeros that such a file leaves out.
         initial: Pattern of names, the reference's, of what such a file may lack: it stays as it is initialised.
+        prepare: What one array cannot say: makes of all arrays of the file, by its names, those that the rules are for.
         transform: What a name cannot say: makes of the reference's name and the array the array, or several by name.
         fit: Makes of the reference's name, the array and the shape that it should have an array of that shape; what
             it does not know it returns as it is.
@@ -52,6 +53,7 @@ class Source:
     ignored: str = "(?!)"
     zeros: tuple[str, ...] = ()
     initial: str = "(?!)"
+    prepare: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
     transform: Callable[[str, np.ndarray], np.ndarray | Mapping[str, np.ndarray]] | None = None
     fit: Callable[[str, np.ndarray, tuple[int, ...]], np.ndarray] | None = None
     whole: bool = False
@@ -63,6 +65,10 @@ class Source:
         for pattern, replacement in self.rules:
             name = re.sub(pattern, replacement, name)
         return name if self.whole else f"backbone.{name}"
+
+    def prepared(self, state_dict: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The arrays that the rules are for."""
+        return state_dict if self.prepare is None else self.prepare(state_dict)
 
     def arrays(self, name: str, array: np.ndarray) -> Mapping[str, np.ndarray]:
         """What an array of the file is, by the reference's names; nothing for what is ignored."""
