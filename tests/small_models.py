@@ -40,14 +40,17 @@ def head_config(kind: str, **fields: Any) -> dict[str, Any]:
     return {"type": kind, **{name: value for name, value in defaults.items() if name in known}, **fields}
 
 
-def random_variables(module: nn.Module, *inputs: Any, seed: int = 0) -> dict[str, Any]:
-    """Variables that no symmetry or zero makes special, unlike the initial ones."""
+def random_variables(module: nn.Module, *inputs: Any, seed: int = 0, initial: bool = False) -> dict[str, Any]:
+    """Variables that no symmetry or zero makes special; `initial`: as most modules begin."""
     shapes = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), *inputs))
     rng = np.random.default_rng(seed)
 
     def draw(name, shape):
         if name == "kernel":
-            return rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape)
+            fan = np.prod(shape[:-2]) * shape[-1] if initial else np.prod(shape[:-1])
+            return rng.normal(0, (2 / fan) ** 0.5, shape)
+        if initial:
+            return np.full(shape, name in ("scale", "var"))
         if name in ("scale", "var"):
             return rng.uniform(0.5, 1.5, shape)
         return rng.normal(0, 0.1, shape)
@@ -60,3 +63,9 @@ def random_batch(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray
     rng = np.random.default_rng(seed)
     labels = np.where(rng.random(shape) < 0.1, 255, rng.integers(0, CLASSES, shape))
     return rng.normal(0, 1, (*shape, 3)).astype(np.float32), labels.astype(np.uint8)
+
+
+def relative_error(found: Any, expected: Any) -> float:
+    """Norm of the difference of two arrays, relative to that of the second."""
+    found, expected = (np.asarray(array, np.float64) for array in (found, expected))
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))

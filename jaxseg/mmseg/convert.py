@@ -15,7 +15,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxseg.errors import CheckpointError, ConfigError, did_you_mean
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.names import (
-    CLASS_LAYER,
     Path,
     Source,
     dotted_name,
@@ -102,6 +101,7 @@ def match_state_dict(
     variables: dict[Path, np.ndarray] = {}
     names: dict[str, Path] = {}
     unused, problems, ignored, other_classes = [], [], [], []
+    only_classes = True
     for name, tensor in state_dict.items():
         arrays = {} if name.endswith(IGNORED) else rules.arrays(name, np.asarray(tensor))
         arrays = {
@@ -118,12 +118,14 @@ def match_state_dict(
             if array.shape != shape and rules.fit is not None:
                 array = rules.fit(renamed, array, shape)
             if path in variables:
+                only_classes = False
                 problems.append(f"twice in the checkpoint: {'/'.join(path)}, the second time as {name}")
             elif array.shape == shape:
                 variables[path], names[name if len(arrays) == 1 else f"{name}: {renamed}"] = array, path
-            elif new_classes and of_classes(path):
+            elif of_classes(path) and new_classes:
                 other_classes.append(path)
             else:
+                only_classes = only_classes and of_classes(path)
                 problems.append(f"{name}: {array.shape} does not fit {'/'.join(path)} {shape}")
                 variables[path] = array
     for name in rules.zeros:
@@ -137,7 +139,7 @@ def match_state_dict(
     if problems:
         lines = "\n  ".join(problem.strip() for problem in problems[:SHOWN])
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        if not missing and not unused and all(CLASS_LAYER in problem for problem in problems):
+        if not missing and not unused and only_classes:
             more += "\nIt is of other classes; new_classes=True (--new_classes) leaves classifiers as initialised."
         raise CheckpointError(f"The checkpoint does not fit the model ({len(problems)} problems):\n  {lines}{more}")
     return Match(variables, names, unfilled, ignored)

@@ -27,8 +27,8 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# The heads' last layers, the only ones that depend on the classes: of this name, or one that ends in it.
-CLASS_LAYER = "conv_seg"
+# Layers of the heads whose shapes depend on the classes: classifiers, EncNet's presence, what PointRend refines.
+CLASS_LAYERS = re.compile(r"_seg$|^se_layer$|^fcs_\d+$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +148,8 @@ def reference_name(path: Path) -> str:
 
 
 def of_classes(path: Sequence[str]) -> bool:
-    """Whether a parameter belongs to a head's last layer."""
-    return any(part.endswith(CLASS_LAYER) for part in path)
+    """Whether a parameter belongs to a layer whose shape depends on the classes."""
+    return any(CLASS_LAYERS.search(part) for part in path)
 
 
 def dotted_name(model: nn.Module, path: Path) -> str:

@@ -13,7 +13,7 @@ from compiling import quick_jit
 from jaxseg.errors import ConfigError
 from jaxseg.models import BACKBONES
 from jaxseg.models.registry import build
-from small_models import random_variables
+from small_models import random_variables, relative_error
 
 RESNET = {"depth": 18, "stem_channels": 8, "base_channels": 8}
 HRNET = {
@@ -220,13 +220,21 @@ def test_training(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_evaluation_leaves_the_statistics(name):
-    backbone = backbone_of(name)
-    variables = random_variables(backbone, IMAGES[:, :33, :41])
+def test_evaluation(name):
+    """Leaves the statistics as they are, and gives in bfloat16 nearly what it gives in float32.
+
+    Some of these small backbones are so ill-conditioned that rounding the weights and images alone moves them further.
+    """
+    backbone, images = backbone_of(name), IMAGES[:, :64, :96]
+    variables = random_variables(backbone, images, initial=True)
     apply = quick_jit(lambda v, x: backbone.apply(v, x, False, mutable=["batch_stats"]))
-    outputs, updates = apply(variables, IMAGES[:, :33, :41])
+    outputs, updates = apply(variables, images)
     assert not moved(flatten_dict(updates.get("batch_stats", {})), variables)
-    assert all(np.isfinite(output).all() for output in outputs)
+    rounded = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16).astype(jnp.float32), (variables, images))
+    cases = zip(apply(variables, images.astype(jnp.bfloat16))[0], apply(*rounded)[0], outputs, strict=True)
+    for rough, of_rounded, output in cases:
+        assert rough.dtype == jnp.bfloat16
+        assert relative_error(rough, output) <= max(0.02, 2 * relative_error(of_rounded, output))
 
 
 @having("norm_eval")
