@@ -1,8 +1,11 @@
 """MiT, the backbone of SegFormer."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxseg.errors import ConfigError
@@ -11,8 +14,38 @@ from jaxseg.models.layers.conv import Conv
 from jaxseg.models.layers.drop import Dropout, DropPath
 from jaxseg.models.layers.initializers import kaiming_normal, normal
 from jaxseg.models.layers.norm import build_norm
-from jaxseg.models.layers.reduced_attention import ReducedAttention
+from jaxseg.models.layers.reduced_attention import ReducedAttention, joined_projections
 from jaxseg.models.layers.transformer import PatchEmbed, drop_path_rates
+from jaxseg.models.names import Source
+
+
+def _of_stage(part: str) -> Callable[[re.Match], str]:
+    """The authors count stages from 1, and have three lists of parts for what is one list of stages here."""
+    return lambda found: f"layers.{int(found[1]) - 1}.{part}."
+
+
+def _pointwise(name: str, array: np.ndarray) -> np.ndarray:
+    """Linear layers of the authors are convolutions here."""
+    return array[:, :, None, None] if re.search(r"\.ffn\.layers\.[04]\.weight$", name) else array
+
+
+# The authors' own checkpoints (github.com/NVlabs/SegFormer).
+AUTHORS = Source(
+    rules=(
+        (r"^patch_embed(\d)\.proj\.", _of_stage("0.projection")),
+        (r"^patch_embed(\d)\.", _of_stage("0")),
+        (r"^block(\d)\.", _of_stage("1")),
+        (r"^norm(\d)\.", _of_stage("2")),
+        (r"\.attn\.q\.", ".attn.attn.in_proj_"),
+        (r"\.attn\.proj\.", ".attn.attn.out_proj."),
+        (r"\.mlp\.fc1\.", ".ffn.layers.0."),
+        (r"\.mlp\.dwconv\.dwconv\.", ".ffn.layers.1."),
+        (r"\.mlp\.fc2\.", ".ffn.layers.4."),
+    ),
+    ignored=r"^head\.",
+    prepare=joined_projections,
+    transform=_pointwise,
+)
 
 
 class MixFFN(nn.Module):
@@ -116,6 +149,9 @@ class MixVisionTransformer(nn.Module):
     act_cfg: Mapping = nn.FrozenDict(type="GELU")
     norm_cfg: Mapping = nn.FrozenDict(type="LN", eps=1e-6)
     with_cp: bool = False
+
+    # What the reference's tool makes of the authors' files has the reference's names.
+    sources: ClassVar[Mapping[str, Source]] = {"converted": Source(), "authors": AUTHORS}
 
     def check(self) -> None:
         """Raises ConfigError where the fields don't fit each other."""

@@ -1,6 +1,7 @@
 """MSCAN, the backbone of SegNeXt."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxseg.models.layers.drop import Dropout, DropPath
 from jaxseg.models.layers.initializers import normal
 from jaxseg.models.layers.norm import LayerNorm, build_norm
 from jaxseg.models.layers.transformer import drop_path_rates
+from jaxseg.models.names import Source
 
 Sizes = Sequence[int | Sequence[int]]
 GELU = nn.FrozenDict(type="GELU")
@@ -150,6 +152,11 @@ class MSCAN(nn.Module):
     act_cfg: Mapping = GELU
     norm_cfg: Mapping = nn.FrozenDict(type="SyncBN")
 
+    # The authors' own checkpoints (github.com/Visual-Attention-Network/SegNeXt), and the reference's copies of them.
+    sources: ClassVar[Mapping[str, Source]] = {
+        "converted": Source(),
+        "authors": Source(rules=((r"\.mlp\.dwconv\.dwconv\.", ".mlp.dwconv."),), ignored=r"^head\."),
+    }
     dotted_names = (
         (r"^patch_embed1_proj_(\d)$", r"patch_embed1.proj.\1"),
         (r"^(patch_embed\d)_(proj|norm)$", r"\1.\2"),

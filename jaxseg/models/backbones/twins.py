@@ -1,6 +1,7 @@
 """The backbones of Twins, PCPVT and SVT."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,11 +14,34 @@ from jaxseg.models.layers.conv import Conv
 from jaxseg.models.layers.drop import Dropout, DropPath
 from jaxseg.models.layers.initializers import kaiming_normal, normal
 from jaxseg.models.layers.norm import build_norm
-from jaxseg.models.layers.reduced_attention import ReducedAttention
+from jaxseg.models.layers.reduced_attention import ReducedAttention, joined_projections
 from jaxseg.models.layers.transformer import FFN, Linear, PatchEmbed, drop_path_rates
+from jaxseg.models.names import Source
 
 # Of the blocks, whatever `norm_cfg` is, as in the reference.
 LAYER_NORM = nn.FrozenDict(type="LN")
+# Files of classifiers have one norm, after the last stage, which has none here; those after the stages they lack.
+OF_CLASSIFIERS = {"ignored": r"^(head|norm)\.", "initial": r"^backbone\.norm_list_"}
+
+
+def authors(global_blocks: str) -> Source:
+    """The authors' own checkpoints (github.com/Meituan-AutoML/Twins); the pattern is of the global blocks' indices."""
+    return Source(
+        rules=(
+            (r"^(patch_embeds\.\d+)\.proj\.", r"\1.projection."),
+            (r"^pos_block\.(\d+)\.proj\.0\.", r"position_encodings.\1.proj."),
+            (r"^blocks\.", "layers."),
+            (r"\.attn\.q\.", ".attn.attn.in_proj_"),
+            (rf"^(layers\.\d+\.{global_blocks})\.attn\.proj\.", r"\1.attn.attn.out_proj."),
+            (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
+            (r"\.mlp\.fc2\.", ".ffn.layers.1."),
+        ),
+        prepare=joined_projections,
+        **OF_CLASSIFIERS,
+    )
+
+
+CONVERTED = Source(**OF_CLASSIFIERS)  # by the reference's tool
 
 
 class WindowAttention(nn.Module):
@@ -150,6 +174,7 @@ class PCPVT(nn.Module):
     sr_ratios: Sequence[int] = (8, 4, 2, 1)
     norm_after_stage: bool = False
 
+    sources: ClassVar[Mapping[str, Source]] = {"converted": CONVERTED, "authors": authors(r"\d+")}
     # Fields with an entry for each stage.
     per_stage = ("embed_dims", "patch_sizes", "strides", "num_heads", "mlp_ratios", "sr_ratios")
 
@@ -223,6 +248,7 @@ class SVT(PCPVT):
     norm_after_stage: bool = True
     windiow_sizes: Sequence[int] = (7, 7, 7)
 
+    sources: ClassVar[Mapping[str, Source]] = {"converted": CONVERTED, "authors": authors(r"\d*[13579]")}
     per_stage = (*PCPVT.per_stage, "windiow_sizes")
 
     def window_size(self, stage: int, block: int) -> int:

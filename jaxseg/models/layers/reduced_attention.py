@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import flax.linen as nn
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxseg.models.layers.attention import flatten_pixels
@@ -43,3 +44,13 @@ class ReducedAttention(nn.Module):
         pixels = flatten_pixels(x)
         y = attention(pixels, flatten_pixels(patches) if self.sr_ratio > 1 else None, train=train)
         return Dropout(self.proj_drop, name="proj_drop")(y.reshape(x.shape), train)
+
+
+def joined_projections(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of authors' files, in which `q` and `kv` are two layers: one, under the first's name."""
+    joined = dict(arrays)
+    for name in arrays:
+        keys_values = name.replace(".attn.q.", ".attn.kv.")
+        if keys_values != name and keys_values in arrays:
+            joined[name] = np.concatenate([arrays[name], joined.pop(keys_values)])
+    return joined
