@@ -35,7 +35,46 @@ def model_config(decode_head: Mapping[str, Any] | None = None, **fields: Any) ->
 
 def head_config(kind: str, **fields: Any) -> dict[str, Any]:
     defaults = {"in_channels": 32, "in_index": 3, "channels": 8, "num_classes": CLASSES, "norm_cfg": {"type": "BN"}}
-    return {"type": kind, **(defaults | fields)}
+    return {"type": kind, **(MASK_HEADS.get(kind, defaults) | fields)}
+
+
+def _mask_head(pixel_decoder: Mapping[str, Any], mask: str, cost: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    """A head of queries, whose fields are others than those of most."""
+    attention, ffn = {"embed_dims": 8, "num_heads": 2}, {"feedforward_channels": 12}
+    layer = {"self_attn_cfg": attention, "cross_attn_cfg": attention, "ffn_cfg": ffn}
+    costs = ({"type": "mmdet.ClassificationCost"}, cost, {"type": "mmdet.DiceCost", "pred_act": True})
+    return {
+        "in_channels": (4, 8, 16, 32),
+        "feat_channels": 8,
+        "out_channels": 8,
+        "num_classes": CLASSES,
+        "num_queries": 20,
+        "pixel_decoder": {"norm_cfg": {"type": "GN", "num_groups": 2}, **pixel_decoder},
+        "positional_encoding": {"num_feats": 4, "normalize": True},
+        "transformer_decoder": {"num_layers": 2, "layer_cfg": layer},
+        "loss_mask": {"type": mask, "use_sigmoid": True},
+        "train_cfg": {"assigner": {"match_costs": costs}, **fields},
+    }
+
+
+_PLACES = {"embed_dims": 8, "num_heads": 2, "num_levels": 3, "num_points": 2}
+MASK_HEADS = {
+    "MaskFormerHead": _mask_head(
+        {"type": "mmdet.PixelDecoder"},
+        "mmdet.FocalLoss",
+        {"type": "mmdet.FocalLossCost", "binary_input": True},
+    ),
+    "Mask2FormerHead": _mask_head(
+        {
+            "type": "mmdet.MSDeformAttnPixelDecoder",
+            "encoder": {"num_layers": 1, "layer_cfg": {"self_attn_cfg": _PLACES, "ffn_cfg": {}}},
+            "positional_encoding": {"num_feats": 4, "normalize": True},
+        },
+        "mmdet.CrossEntropyLoss",
+        {"type": "mmdet.CrossEntropyLossCost"},
+        num_points=50,
+    ),
+}
 
 
 def random_variables(module: nn.Module, *inputs: Any, seed: int = 0) -> dict[str, Any]:

@@ -671,6 +671,11 @@ def _vit(kind: str = "VisionTransformer", **more: Any) -> dict[str, Any]:
     return {"type": kind, **sizes, **more}
 
 
+def _swin(**more: Any) -> dict[str, Any]:
+    small = {"embed_dims": 8, "window_size": 3, "depths": [2, 1, 2, 1], "num_heads": [1, 2, 2, 4]}
+    return {"type": "SwinTransformer", **small, **more}
+
+
 BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "r18": (_resnet(18), EVEN),
     "r18_full_width": (_resnet(18, stem_channels=64, base_channels=64), EVEN),
@@ -762,6 +767,10 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
         ODD,
     ),
     "vit_as_many_patches": (_vit(norm_cfg={"type": "LN", "eps": 1e-3}, act_cfg={"type": "ReLU"}), [1, 3, 96, 32]),
+    "swin": (_swin(), EVEN),
+    "swin_odd": (_swin(qkv_bias=False, qk_scale=0.3, patch_norm=False, out_indices=[1, 3], strides=[4, 2, 1, 2]), ODD),
+    "swin_positions": (_swin(use_abs_pos_embed=True, pretrain_img_size=[64, 96], mlp_ratio=2), EVEN),
+    "swin_patches": (_swin(patch_size=2, strides=[2, 3, 2, 2]), ODD),
 }
 
 LEVELS = [[2, 8, 33, 25], [2, 12, 17, 13], [2, 16, 9, 7], [2, 20, 5, 4]]
@@ -964,6 +973,7 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "feature2pyramid": NECKS["feature2pyramid"][0],
     "mla": NECKS["mla"][0],
     "multilevel": NECKS["multilevel"][0],
+    "swin": BACKBONES["swin_positions"][0],
 }
 
 

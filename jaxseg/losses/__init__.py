@@ -22,6 +22,7 @@ from jaxseg.losses.focal import focal_loss
 from jaxseg.losses.hausdorff import hausdorff_distance_loss
 from jaxseg.losses.kl_divergence import kl_divergence_loss
 from jaxseg.losses.lovasz import lovasz_loss
+from jaxseg.losses.masks import mask2former_losses, maskformer_losses
 from jaxseg.losses.ohem_cross_entropy import ohem_cross_entropy
 from jaxseg.losses.presence import present_classes
 from jaxseg.losses.samplers import SAMPLERS
@@ -76,6 +77,8 @@ Logs = dict[str, Float[Array, ""]]
 # `losses(head, output, labels, extras) -> Logs`, of what the head returns while training.
 HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] = {
     "DDRHead": ddr_losses,
+    "Mask2FormerHead": mask2former_losses,
+    "MaskFormerHead": maskformer_losses,
     "PIDHead": pid_losses,
     "STDCHead": stdc_losses,
 }

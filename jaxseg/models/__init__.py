@@ -28,6 +28,7 @@ from jaxseg.models.backbones import (
     resnet,
     resnext,
     stdc,
+    swin,
     unet,
     vit,
 )
@@ -48,6 +49,8 @@ from jaxseg.models.heads import (
     gc,
     isa,
     lraspp,
+    mask2former,
+    maskformer,
     nl,
     ocr,
     pid,
@@ -87,6 +90,7 @@ BACKBONES: Registry = {
     "ResNeXt": resnext.ResNeXt,
     "STDCContextPathNet": stdc.STDCContextPathNet,
     "STDCNet": stdc.STDCNet,
+    "SwinTransformer": swin.SwinTransformer,
     "UNet": unet.UNet,
     "VisionTransformer": vit.VisionTransformer,
 }
@@ -117,6 +121,8 @@ HEADS: Registry = {
     "GCHead": gc.GCHead,
     "ISAHead": isa.ISAHead,
     "LRASPPHead": lraspp.LRASPPHead,
+    "Mask2FormerHead": mask2former.Mask2FormerHead,
+    "MaskFormerHead": maskformer.MaskFormerHead,
     "NLHead": nl.NLHead,
     "OCRHead": ocr.OCRHead,
     "PIDHead": pid.PIDHead,

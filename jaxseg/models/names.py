@@ -28,7 +28,7 @@ LEAVES = {
     "var": "running_var",
 }
 # What depends on the classes, in heads only: layers and parameters of these names, or of names that end so.
-CLASS_LAYERS = ("conv_seg", "cls_emb", "mask_norm")
+CLASS_LAYERS = ("cls_emb", "cls_embed", "conv_seg", "mask_norm")
 
 
 @dataclasses.dataclass(frozen=True)

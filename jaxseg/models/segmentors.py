@@ -14,7 +14,8 @@ class EncoderDecoder(nn.Module):
 
     Attributes:
         backbone: images, train -> tuple of feature maps.
-        decode_head: features, train -> logits; while training a dict, where its losses need more than logits.
+        decode_head: features, train -> logits; while training a dict, where its losses need more than logits. One that
+            `takes_size` is also given the images' height and width as `size`.
         neck: features, train -> features, or None.
         auxiliary_head: One head, several, or None. They are only run while training.
         test_cfg: How images are segmented: {"mode": "whole"}, or {"mode": "slide", "crop_size", "stride"}.
@@ -43,7 +44,8 @@ class EncoderDecoder(nn.Module):
             of what its losses need in place of its logits; see `jaxseg.losses.HEAD_LOSSES`.
         """
         features = self.features(images, train)
-        outputs = {"decode": self.decode_head(features, train)}
+        size = {"size": images.shape[1:3]} if getattr(self.decode_head, "takes_size", False) else {}
+        outputs = {"decode": self.decode_head(features, train, **size)}
         if train or self.is_initializing():
             outputs |= {name: head(features, train) for name, head in self.auxiliary_heads().items()}
         return outputs

@@ -35,10 +35,12 @@ def case(name, dtype):
 # two images, one of BiSeNetV1's norms is over two values: rounding the inputs changes the exact norms of its gradients
 # by up to 4e-4 (median). PyTorch's float32 gradients of ResNeSt are off by 4 to 36 times their size. This DeiT's
 # head pools to one pixel, too: its float32 gradients are within half of the bar when compiled for speed, and beyond it
-# when compiled as here.
+# when compiled as here. MaskFormer's scores are all but 0, except for the few pixels whose masks' logits, of thousands,
+# are near 0.
 ILL_CONDITIONED = (
     CGNET,
     "deeplabv3__deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024",
+    "maskformer__maskformer_r50-d32_8xb2-160k_ade20k-512x512",
     "vit__vit_deit-b16-ln_mln_upernet_8xb2-160k_ade20k-512x512",
 )
 DOUBLE = tuple(name for name in NAMES if name in ILL_CONDITIONED or name.startswith(("bisenetv1__", "resnest__")))
@@ -48,6 +50,8 @@ LOGITS = [*CASES, *(case(name, np.float32) for name in NAMES if name.startswith(
 # With these weights one pixel alone counts in this loss, which is float32's rounding of that pixel's logit: 1.09 of the
 # bar. Others of PIDNet's the reference computes in float32 in any case, so the rest is compared in float32.
 ONE_PIXEL = ("pidnet__pidnet-s_2xb6-120k_1024x1024-cityscapes", "decode.loss_sem_bd")
+# What has positions in float32 in the reference, whatever else is float64.
+SINGLE_POSITIONS = ("maskformer__",)
 # Pixels whose two best classes are all but equal, which float32 turns: how many, of those that count.
 TURNED = {
     "danet__danet_r50-d8_4xb2-40k_cityscapes-512x1024": 1,
@@ -95,7 +99,8 @@ def test_logits(name, dtype):
     places = logits[:, :, arrays["grid_y"]][:, :, :, arrays["grid_x"]]
     error = np.abs(places - arrays["logits"]).max() / meta["logits_std"]
     stored = np.spacing(np.abs(arrays["logits"]).max()) / meta["logits_std"]  # some of them in float32
-    assert error <= (3 * max(meta["torch_f32_err"], 1e-5) if dtype == np.float32 else 1e-10 + stored)
+    exact = 1e-8 if name.startswith(SINGLE_POSITIONS) else 1e-10
+    assert error <= (3 * max(meta["torch_f32_err"], 1e-5) if dtype == np.float32 else exact + stored)
     assert logits.mean() == pytest.approx(meta["logits_mean"], abs=1e-5 * meta["logits_std"])
     assert logits.std() == pytest.approx(meta["logits_std"], rel=1e-5)
     histogram = np.bincount(logits.argmax(1).ravel(), minlength=logits.shape[1])

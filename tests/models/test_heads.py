@@ -85,11 +85,14 @@ BACKBONES = {
     "PIDHead": {"type": Branches, "channels": (16, 32, 16)},
 }
 
+MASKS = ("loss_cls", "loss_mask", "loss_dice")
 # What heads log while training that have other losses than one, or refine another head's logits.
 LOGS = {
     "DAHead": {f"decode.{part}.{name}" for part in ("pam_cam", "pam", "cam") for name in ("loss_ce", "acc_seg")},
     "DDRHead": {"decode.loss_context", "decode.loss_spatial", "decode.acc_seg"},
     "EncHead": {"decode.loss_ce", "decode.loss_se", "decode.acc_seg"},
+    "Mask2FormerHead": {f"decode.{layer}{name}" for layer in ("d0.", "d1.", "") for name in MASKS},
+    "MaskFormerHead": {f"decode.{layer}{name}" for layer in ("d0.", "") for name in MASKS},
     "OCRHead": {f"decode_{i}.{name}" for i in range(2) for name in ("loss_ce", "acc_seg")},
     "PIDHead": {f"decode.{name}" for name in ("loss_sem_p", "loss_sem_i", "loss_bd", "loss_sem_bd", "acc_seg")},
     "PointHead": {"decode_0.loss_ce", "decode_0.acc_seg", "decode_1.pointloss_ce", "decode_1.acc_point"},

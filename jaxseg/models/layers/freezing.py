@@ -5,13 +5,13 @@ from jaxtyping import Array
 
 
 class FrozenStages:
-    """For backbones with the fields `frozen_stages` and `norm_eval`: stage 0 is the stem, -1 freezes nothing."""
+    """For backbones with the field `frozen_stages`, maybe also `norm_eval`: stage 0 is the stem, -1 freezes nothing."""
 
     frozen_stages: int
-    norm_eval: bool
+    norm_eval: bool = False
 
     def trains(self, train: bool, stage: int) -> bool:
-        """Whether the norm layers of a stage use the batch's statistics."""
+        """Whether a stage drops, and its norm layers use the batch's statistics."""
         return train and not self.norm_eval and stage > self.frozen_stages
 
     def freeze(self, x: Array, stage: int) -> Array:

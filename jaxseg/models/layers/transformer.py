@@ -1,5 +1,6 @@
 """What transformers are made of: linear layers, attention with heads, feed-forward networks, patches, positions."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ from jaxseg.models.layers.activation import build_activation
 from jaxseg.models.layers.attention import attend_heads
 from jaxseg.models.layers.conv import Conv, Pair, pair
 from jaxseg.models.layers.drop import Dropout, DropPath
-from jaxseg.models.layers.initializers import default_bias, default_kernel, trunc_normal, uniform
+from jaxseg.models.layers.initializers import default_bias, default_kernel, trunc_normal
 from jaxseg.models.layers.norm import build_norm
 from jaxseg.models.layers.resize import resize
 
@@ -56,6 +57,7 @@ class MultiheadAttention(nn.Module):
         attn_drop: Dropout of the weights.
         qkv_bias: Whether the projections have biases (that of the result, too).
         out_init: Initializer of the last projection.
+        in_init: Initializer of the others, all three as one matrix.
     """
 
     embed_dims: int
@@ -63,6 +65,7 @@ class MultiheadAttention(nn.Module):
     attn_drop: float = 0.0
     qkv_bias: bool = True
     out_init: Callable = default_kernel()
+    in_init: Callable = nn.initializers.xavier_uniform()
 
     @nn.compact
     def __call__(
@@ -80,8 +83,7 @@ class MultiheadAttention(nn.Module):
         key = query if key is None else key
         value = key if value is None else value
         dims = self.embed_dims
-        bound = (6 / (4 * dims)) ** 0.5
-        weight = self.param("in_proj_weight", uniform(-bound, bound), (3 * dims, dims), jnp.float32).T
+        weight = self.param("in_proj_weight", self.in_init, (3 * dims, dims), jnp.float32).T
         shift = 0
         if self.qkv_bias:
             shift = self.param("in_proj_bias", nn.initializers.zeros, (3 * dims,), jnp.float32).astype(query.dtype)
@@ -195,7 +197,7 @@ class PatchEmbed(nn.Module):
             "same": as much, on both sides.
         use_bias: Whether the convolution has a bias.
         norm_cfg: Norm of the tokens, or None.
-        kernel_init: Initializer of the convolution.
+        kernel_init: Initializer of the convolution, whose bias starts at 0; None: both as of a bare convolution.
     """
 
     embed_dims: int
@@ -204,22 +206,24 @@ class PatchEmbed(nn.Module):
     padding: int | str = "corner"
     use_bias: bool = True
     norm_cfg: Mapping | None = None
-    kernel_init: Callable = default_kernel()
+    kernel_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h2 w2 embed_dims"]:
         """Returns the tokens in their places."""
-        stride = self.kernel_size if self.stride is None else self.stride
+        size = pair(self.kernel_size)
+        stride = size if self.stride is None else pair(self.stride)
         padding = self.padding
         if isinstance(padding, str):
-            x, padding = pad_to_patches(x, pair(self.kernel_size), pair(stride), both_sides=padding == "same"), 0
+            x, padding = pad_to_patches(x, size, stride, both_sides=padding == "same"), 0
         conv = Conv(
             self.embed_dims,
-            self.kernel_size,
+            size,
             stride,
             padding,
             use_bias=self.use_bias,
-            kernel_init=self.kernel_init,
+            kernel_init=self.kernel_init or default_kernel(),
+            bias_init=nn.initializers.zeros if self.kernel_init else default_bias(math.prod(size) * x.shape[-1]),
             name="projection",
         )
         x = conv(x)
