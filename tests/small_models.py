@@ -11,8 +11,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.models import HEADS
 from jaxseg.models.layers.conv_module import ConvModule
+from reference import FIXTURES, load_npz
 
 CLASSES = 5
+# CLIP's table of merges, as far as the tests' classes need it.
+MERGES = FIXTURES / "clip_merges.txt.gz"
 
 
 class Pyramid(nn.Module):
@@ -111,3 +114,9 @@ def relative_error(found: Any, expected: Any) -> float:
     """Norm of the difference of two arrays, relative to that of the second."""
     found, expected = (np.asarray(array, np.float64) for array in (found, expected))
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def san_config(**fields: Any) -> dict[str, Any]:
+    """A SAN, whose classes have names."""
+    meta, _ = load_npz(FIXTURES / "san.npz")
+    return {**meta["config"], **fields}

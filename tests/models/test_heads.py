@@ -17,7 +17,17 @@ from jaxseg.inference import encode_decode
 from jaxseg.models import HEADS, build_model
 from jaxseg.models.layers.conv_module import ConvModule
 from jaxseg.models.names import of_classes, variable_shapes
-from small_models import CLASSES, head_config, model_config, random_batch, random_variables, relative_error
+from jaxseg.text.vocabulary import with_vocabulary
+from small_models import (
+    CLASSES,
+    MERGES,
+    head_config,
+    model_config,
+    random_batch,
+    random_variables,
+    relative_error,
+    san_config,
+)
 
 # Where a head needs other fields than one map of 32 channels.
 OHEM = {"type": "OhemCrossEntropy", "min_kept": 100}
@@ -75,6 +85,8 @@ FIELDS = {
     "SegformerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
+# Heads that are part of a model of their own.
+MODELS = {"SideAdapterCLIPHead": san_config}
 # Heads that refine the logits of the head before them.
 REFINING = ("OCRHead", "PointHead")
 
@@ -121,10 +133,18 @@ LOGS = {
     "OCRHead": {f"decode_{i}.{name}" for i in range(2) for name in ("loss_ce", "acc_seg")},
     "PIDHead": {f"decode.{name}" for name in ("loss_sem_p", "loss_sem_i", "loss_bd", "loss_sem_bd", "acc_seg")},
     "PointHead": {"decode_0.loss_ce", "decode_0.acc_seg", "decode_1.pointloss_ce", "decode_1.acc_point"},
+    "SideAdapterCLIPHead": {
+        f"decode.{layer}{name}" for layer in ("", "d3.") for name in ("loss_cls_ce", "loss_mask_ce", "loss_mask_dice")
+    },
 }
+
+# How far bfloat16 may be off, in standard deviations, where it is not 0.1. Masks of SAN have logits up to 100.
+ROUNDING = {"SideAdapterCLIPHead": 0.5}
 
 
 def model_of(name, num_classes=CLASSES, dtype=None):
+    if name in MODELS:
+        return build_model(MODELS[name](dtype=dtype))
     backbone = {"backbone": BACKBONES[name]} if name in BACKBONES else {}
     classes = {"num_classes": num_classes}
     config = model_config(head_config(name, **FIELDS.get(name, {}) | classes), dtype=dtype, **backbone)
@@ -137,7 +157,8 @@ def model_of(name, num_classes=CLASSES, dtype=None):
 @functools.cache
 def setup(name, dtype=None):
     model = model_of(name, dtype=dtype)
-    return model, random_variables(model, np.zeros((1, 64, 64, 3), np.float32))
+    variables = random_variables(model, np.zeros((1, 64, 64, 3), np.float32))
+    return with_vocabulary(model, variables, MERGES), variables
 
 
 def train_pass(model, variables, images, labels):
@@ -208,7 +229,7 @@ def test_layers_of_the_classes(name):
 def test_unknown_fields(name):
     message = f"model.decode_head: {name} has no field 'num_clases'. Did you mean num_classes"
     with pytest.raises(ConfigError, match=message):
-        build_model(model_config(head_config(name, num_clases=5)))
+        build_model(model_config({"type": name, "num_clases": 5}))
 
 
 SEVERAL = {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3), "input_transform": "resize_concat"}
