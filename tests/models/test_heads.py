@@ -138,9 +138,6 @@ LOGS = {
     },
 }
 
-# How far bfloat16 may be off, in standard deviations, where it is not 0.1. Masks of SAN have logits up to 100.
-ROUNDING = {"SideAdapterCLIPHead": 0.5}
-
 
 def model_of(name, num_classes=CLASSES, dtype=None):
     if name in MODELS:
@@ -206,17 +203,19 @@ def test_logits_of_one_image_of_odd_size(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_bfloat16(name):
-    """Logits are float32, and near those of a float32 model."""
+    """Logits are float32, and near those of a float32 model; nearer than 2 percent, unless rounding moves them alone."""
     model, variables = setup(name, "bfloat16")
     images, _ = random_batch((2, 64, 96))
     logits = quick_jit(functools.partial(encode_decode, model))(variables, images)
     assert logits.dtype == jnp.float32
-    expected = quick_jit(functools.partial(encode_decode, setup(name)[0]))(variables, images)
-    assert relative_error(logits, expected) <= 0.02
+    exact = quick_jit(functools.partial(encode_decode, setup(name)[0]))
+    expected = exact(variables, images)
+    of_rounded = exact(*jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16).astype(x.dtype), (variables, images)))
+    assert relative_error(logits, expected) <= max(0.02, 2 * relative_error(of_rounded, expected))
     assert not np.array_equal(logits, expected)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", [name for name in HEADS if name not in MODELS])
 def test_layers_of_the_classes(name):
     """Those that stay as initialised when a checkpoint of other classes is read."""
     shapes, others = (variable_shapes(model_of(name, num_classes=n)) for n in (CLASSES, CLASSES + 1))
