@@ -38,9 +38,12 @@ class Targets(NamedTuple):
     count: Int[Array, " b"]
 
 
-def find_targets(labels: Integer[Array, "b h w"], num_classes: int, most: int) -> Targets:
-    """The classes of each image, at most that many."""
-    present = present_classes(labels, num_classes)
+def find_targets(head: Any, labels: Integer[Array, "b h w"]) -> Targets:
+    """The classes of each image; the first ones, where it has more than the head has queries."""
+    present = present_classes(labels, head.num_classes)
+    if head.ignore_index is not None:
+        present &= jnp.arange(head.num_classes) != head.ignore_index
+    most = min(head.num_classes, head.num_queries)
     classes = jnp.argsort(~present, axis=-1, stable=True)[:, :most]
     return Targets(classes, jnp.minimum(jnp.sum(present, axis=-1), most))
 
@@ -224,7 +227,7 @@ def _losses(head: Any, output: Mapping[str, Array], labels: Array, match: Callab
     layers = {"classes": output["classes"], "masks": output["masks"]}
     count = len(layers["masks"])
     layers["key"] = jax.random.split(output["key"], count)
-    targets = find_targets(labels, head.num_classes, min(head.num_classes, head.num_queries))
+    targets = find_targets(head, labels)
     # One layer at a time: what is computed of masks is larger than the masks.
     costs = lax.map(lambda layer: match(layer, targets), lax.stop_gradient(layers) | {"key": layers["key"]})
     # All layers at once; the images in front, which may be on several devices.

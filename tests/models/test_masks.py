@@ -1,5 +1,6 @@
 """MaskFormer and Mask2Former against the reference: losses and gradients, given all points; and their parts."""
 
+from types import SimpleNamespace
 from unittest import mock
 
 import jax
@@ -9,14 +10,16 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from compiling import quick_jit
+from jaxseg.errors import ConfigError
 from jaxseg.losses import HEAD_LOSSES, masks
-from jaxseg.models import HEADS
+from jaxseg.models import HEADS, build_model
 from jaxseg.models.layers import platform
 from jaxseg.models.layers.deformable_attention import deformable_attention
 from jaxseg.models.layers.points import sample_points, sample_shares
 from jaxseg.models.names import reference_name
 from jaxseg.models.registry import build
 from reference import FIXTURES, as_dtype, filled_variables, load_npz, nchw, nhwc, precision
+from small_models import CLASSES, head_config, model_config
 
 META, ARRAYS = load_npz(FIXTURES / "masks.npz")
 LABELS = ARRAYS["label"]
@@ -83,6 +86,57 @@ def test_deformable_attention():
     np.testing.assert_allclose(result, arrays["result"], rtol=1e-12, atol=1e-13)
     for name, gradient in zip(("values", "places", "weights"), gradients, strict=True):
         np.testing.assert_allclose(gradient, arrays[f"grad_{name}"], rtol=1e-11, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(("queries", "ignore_index"), [(7, 255), (7, 2), (2, None)])
+def test_targets(queries, ignore_index):
+    """The classes in their order, without the ignored one; no more than there are queries."""
+    labels = np.array([[[4, 0], [2, 255]], [[1, 1], [1, 1]], [[255, 255], [255, 255]]], np.uint8)
+    head = SimpleNamespace(num_classes=5, num_queries=queries, ignore_index=ignore_index)
+    classes, count = masks.find_targets(head, jnp.asarray(labels))
+    found = [list(row[:n]) for row, n in zip(np.asarray(classes), count, strict=True)]
+    first = [c for c in (0, 2, 4) if c != ignore_index][:queries]
+    assert found == [first, [1], []]
+
+
+def mask_head(**fields):
+    return build(HEADS, head_config("MaskFormerHead", **fields), "decode_head")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"train_cfg": {}}, "train_cfg=.*: give assigner.match_costs, to train"),
+        ({"train_cfg": {"num_point": 5, **head_config("MaskFormerHead")["train_cfg"]}}, "(?s)no field 'num_point'"),
+        ({"train_cfg": {"assigner": {"match_costs": ({"type": "DiceCost"},)}}}, "match_costs.type='DiceCost'"),
+        ({"loss_mask": {"type": "mmdet.FocalLoss", "reduction": "sum"}}, "loss_mask.reduction='sum': only 'mean'"),
+        ({"loss_cls": {"type": "mmdet.CrossEntropyLoss", "class_weight": (1.0,)}}, "class_weight must have 6 entries"),
+    ],
+)
+def test_losses_that_do_not_fit(fields, message):
+    output = {
+        "classes": jnp.zeros((2, 1, 20, CLASSES + 1)),
+        "masks": jnp.zeros((2, 1, 4, 4, 20)),
+        "key": jax.random.key(0),
+    }
+    with pytest.raises(ConfigError, match=message):
+        masks.maskformer_losses(mask_head(**fields), output, jnp.zeros((1, 8, 8), jnp.int32), {})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"in_channels": (4, 8, 16, 31)}, r"in_channels=.*the maps have \[4, 8, 16, 32\] channels"),
+        ({"in_index": (0, 1, 2, 4)}, "in_index=.*there are 4 feature maps"),
+        ({"pixel_decoder": {"type": "PixelDecoder"}}, "pixel_decoder.type='PixelDecoder' is not known. Did you mean"),
+        ({"transformer_decoder": {"num_layers": 1, "layer_cfg": {"ffn": {}}}}, "DecoderLayer has no field 'ffn'"),
+        ({"positional_encoding": {"num_feat": 4}}, "SinePositions has no field 'num_feat'"),
+    ],
+)
+def test_fields_that_do_not_fit(fields, message):
+    model = build_model(model_config(head_config("MaskFormerHead", **fields)))
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
 
 
 def test_smallest():

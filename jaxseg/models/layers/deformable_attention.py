@@ -99,7 +99,8 @@ class MultiScaleDeformableAttention(nn.Module):
             part.reshape(part.shape[0], *size, self.num_heads, -1)
             for part, size in zip(jnp.split(values, ends, axis=1), sizes, strict=True)
         ]
-        found = deformable_attention(maps, places, weights).reshape(*x.shape[:2], width)
+        # What is found at each place is four pixels of each level: looked up again in the backward pass, not kept.
+        found = jax.checkpoint(deformable_attention)(maps, places, weights).reshape(*x.shape[:2], width)
         y = Linear(self.embed_dims, name="output_proj", **mixed)(found)
         return x + Dropout(self.dropout, name="drop")(y, train)
 
