@@ -10,8 +10,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.models.layers.conv_module import ConvModule
+from reference import FIXTURES, load_npz
 
 CLASSES = 5
+# CLIP's table of merges, as far as the tests' classes need it.
+MERGES = FIXTURES / "clip_merges.txt.gz"
 
 
 class Pyramid(nn.Module):
@@ -98,3 +101,9 @@ def random_batch(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray
     rng = np.random.default_rng(seed)
     labels = np.where(rng.random(shape) < 0.1, 255, rng.integers(0, CLASSES, shape))
     return rng.normal(0, 1, (*shape, 3)).astype(np.float32), labels.astype(np.uint8)
+
+
+def san_config(**fields: Any) -> dict[str, Any]:
+    """A SAN, whose classes have names."""
+    meta, _ = load_npz(FIXTURES / "san.npz")
+    return {**meta["config"], **fields}

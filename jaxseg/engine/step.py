@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Integer, Num, PRNGKeyArray
 
 from jaxseg.engine.state import TrainState
@@ -17,6 +18,16 @@ from jaxseg.models.registry import Config
 def normalise(images: Num[Array, "b h w c"], mean: Sequence[float], std: Sequence[float]) -> Float[Array, "b h w c"]:
     """(images - mean) / std in float32, channel by channel; `mean` and `std` are in the images' units."""
     return (images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+
+
+def hold_frozen(model: nn.Module, params: Any) -> Any:
+    """The parameters, of which those that are not trained get no gradient."""
+    prefixes = model.frozen_parameters()
+    if not prefixes:
+        return params
+    flat = flatten_dict(params, sep="/")
+    held = {name: jax.lax.stop_gradient(leaf) for name, leaf in flat.items() if name.startswith(prefixes)}
+    return unflatten_dict(flat | held, sep="/")
 
 
 def compute_losses(
@@ -45,7 +56,7 @@ def compute_losses(
         updated batch_stats (as given when not training).
     """
     rngs = None if rng is None else {"dropout": rng, "points": jax.random.fold_in(rng, 1)}
-    variables = {"batch_stats": {}, **variables}
+    variables = {"batch_stats": {}, **variables, "params": hold_frozen(model, variables["params"])}
     outputs, updates = model.apply(variables, images, train=train, rngs=rngs, mutable=["batch_stats"])
     total, logs = model_losses(model, outputs, labels, extras)
     return total, logs, updates["batch_stats"] if train else variables["batch_stats"]

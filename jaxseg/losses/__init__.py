@@ -26,6 +26,7 @@ from jaxseg.losses.masks import mask2former_losses, maskformer_losses
 from jaxseg.losses.ohem_cross_entropy import ohem_cross_entropy
 from jaxseg.losses.presence import present_classes
 from jaxseg.losses.samplers import SAMPLERS
+from jaxseg.losses.side_adapter import side_adapter_losses
 from jaxseg.losses.silog import silog_loss
 from jaxseg.losses.tversky import tversky_loss
 from jaxseg.models.layers.points import nearest_points
@@ -80,6 +81,7 @@ HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] =
     "Mask2FormerHead": mask2former_losses,
     "MaskFormerHead": maskformer_losses,
     "PIDHead": pid_losses,
+    "SideAdapterCLIPHead": side_adapter_losses,
     "STDCHead": stdc_losses,
 }
 

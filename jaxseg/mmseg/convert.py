@@ -19,6 +19,7 @@ from jaxseg.models.names import (
     Path,
     Source,
     dotted_name,
+    encoder,
     of_classes,
     reference_constants,
     reference_name,
@@ -86,7 +87,7 @@ def match_state_dict(
     """Finds the variable of every tensor, strictly both ways; arguments and errors as in `convert`."""
     known = sources(model)
     if source not in known:
-        kind = type(model.backbone).__name__
+        kind = type(encoder(model)).__name__
         raise ConfigError(f"{kind} has no source {source!r}. {did_you_mean(source, known)}")
     rules, constants = known[source], reference_constants(model)
     state_dict = rules.prepared(state_dict)

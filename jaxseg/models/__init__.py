@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 
 from jaxseg.errors import ConfigError
-from jaxseg.models import segmentors
+from jaxseg.models import multimodal, segmentors, text_encoder
 from jaxseg.models.backbones import (
     beit,
     bisenetv1,
@@ -57,6 +57,7 @@ from jaxseg.models.heads import (
     point,
     psa,
     psp,
+    san,
     segmenter_mask,
     sep_aspp,
     sep_fcn,
@@ -132,16 +133,28 @@ HEADS: Registry = {
     "SegmenterMaskTransformerHead": segmenter_mask.SegmenterMaskTransformerHead,
     "SETRMLAHead": setr_mla.SETRMLAHead,
     "SETRUPHead": setr_up.SETRUPHead,
+    "SideAdapterCLIPHead": san.SideAdapterCLIPHead,
     "STDCHead": stdc_head.STDCHead,
     "UPerHead": uper.UPerHead,
 }
 SEGMENTORS: Registry = {
     "CascadeEncoderDecoder": segmentors.CascadeEncoderDecoder,
     "EncoderDecoder": segmentors.EncoderDecoder,
+    "MultimodalEncoderDecoder": multimodal.MultimodalEncoderDecoder,
+}
+TEXT_ENCODERS: Registry = {
+    "CLIPTextEncoder": text_encoder.CLIPTextEncoder,
 }
 
 # Fields of a segmentor that are modules themselves.
-PARTS: dict[str, Registry] = {"backbone": BACKBONES, "neck": NECKS, "decode_head": HEADS, "auxiliary_head": HEADS}
+PARTS: dict[str, Registry] = {
+    "backbone": BACKBONES,
+    "neck": NECKS,
+    "image_encoder": BACKBONES,
+    "text_encoder": TEXT_ENCODERS,
+    "decode_head": HEADS,
+    "auxiliary_head": HEADS,
+}
 
 __all__ = [
     "BACKBONES",
@@ -149,6 +162,7 @@ __all__ = [
     "NECKS",
     "PARTS",
     "SEGMENTORS",
+    "TEXT_ENCODERS",
     "build_model",
     "field_defaults",
     "register",
@@ -160,13 +174,14 @@ def build_model(config: Config) -> nn.Module:
 
     Args:
         config: `type`, `backbone`, `decode_head`, and where there are any `neck`, `auxiliary_head` (one or a
-            sequence), `test_cfg`, `dtype`.
+            sequence), `test_cfg`, `dtype`; `image_encoder` and `text_encoder` of a model that has these.
 
     Raises:
         ConfigError: A part is unknown or a field is; the message names the field and the nearest known one.
     """
     config = {key: value for key, value in plain(config).items() if value is not None}
-    for name in ("backbone", "decode_head"):
+    first = "image_encoder" if "image_encoder" in config else "backbone"
+    for name in (first, "decode_head"):
         if name not in config:
             raise ConfigError(f"model.{name} is missing")
     parts: dict[str, Any] = {}

@@ -88,7 +88,13 @@ REFERENCE = Source(whole=True)
 
 def sources(model: nn.Module) -> Mapping[str, Source]:
     """The checkpoints that a segmentor, or its backbone alone, can be filled from, by name."""
-    return {"mmseg": REFERENCE} | dict(getattr(model.backbone, "sources", {}))
+    part = model if hasattr(model, "sources") else model.backbone
+    return {"mmseg": REFERENCE} | dict(getattr(part, "sources", {}))
+
+
+def encoder(model: nn.Module) -> nn.Module:
+    """The part of a segmentor that sees the images first."""
+    return model.image_encoder if hasattr(model, "image_encoder") else model.backbone
 
 
 def reference_constants(model: nn.Module) -> dict[str, np.ndarray]:
@@ -96,7 +102,7 @@ def reference_constants(model: nn.Module) -> dict[str, np.ndarray]:
 
     A backbone, neck or head has them in a property `reference_constants`, by the names that they have below it.
     """
-    parts = {"backbone": model.backbone, "neck": getattr(model, "neck", None)}
+    parts = {name: getattr(model, name, None) for name in ("backbone", "neck", "image_encoder", "text_encoder")}
     for name in ("decode_head", "auxiliary_head"):
         head = getattr(model, name, None)
         parts |= (
@@ -135,10 +141,10 @@ def sample_shape(model: nn.Module) -> tuple[int, int, int, int]:
 
     A backbone that takes no others has their size in `sample_size`; a head that needs larger ones than 64x64, too.
     """
-    size = getattr(model.backbone, "sample_size", None)
+    size = getattr(encoder(model), "sample_size", None)
     if size is None:
         size = map(max, getattr(model.final_head, "sample_size", (64, 64)), (64, 64))
-    return 1, *size, getattr(model.backbone, "in_channels", 3)
+    return 1, *size, getattr(encoder(model), "in_channels", 3)
 
 
 def variable_shapes(model: nn.Module) -> dict[Path, jax.ShapeDtypeStruct]:

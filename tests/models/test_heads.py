@@ -16,7 +16,8 @@ from jaxseg.errors import ConfigError
 from jaxseg.inference import encode_decode
 from jaxseg.models import HEADS, build_model
 from jaxseg.models.layers.conv_module import ConvModule
-from small_models import CLASSES, head_config, model_config, random_batch, random_variables
+from jaxseg.text.vocabulary import with_vocabulary
+from small_models import CLASSES, MERGES, head_config, model_config, random_batch, random_variables, san_config
 
 # Where a head needs other fields than one map of 32 channels.
 OHEM = {"type": "OhemCrossEntropy", "min_kept": 100}
@@ -51,6 +52,8 @@ FIELDS = {
     "SETRMLAHead": {"in_channels": (32, 32), "in_index": (3, -1), "mla_channels": 4},
     "UPerHead": {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3)},
 }
+# Heads that are part of a model of their own.
+MODELS = {"SideAdapterCLIPHead": san_config}
 # Heads that refine the logits of the head before them.
 REFINING = ("OCRHead", "PointHead")
 
@@ -96,18 +99,28 @@ LOGS = {
     "OCRHead": {f"decode_{i}.{name}" for i in range(2) for name in ("loss_ce", "acc_seg")},
     "PIDHead": {f"decode.{name}" for name in ("loss_sem_p", "loss_sem_i", "loss_bd", "loss_sem_bd", "acc_seg")},
     "PointHead": {"decode_0.loss_ce", "decode_0.acc_seg", "decode_1.pointloss_ce", "decode_1.acc_point"},
+    "SideAdapterCLIPHead": {
+        f"decode.{layer}{name}" for layer in ("", "d3.") for name in ("loss_cls_ce", "loss_mask_ce", "loss_mask_dice")
+    },
 }
+
+# How far bfloat16 may be off, in standard deviations, where it is not 0.1. Masks of SAN have logits up to 100.
+ROUNDING = {"SideAdapterCLIPHead": 0.5}
 
 
 @functools.cache
 def setup(name, dtype=None):
     backbone = {"backbone": BACKBONES[name]} if name in BACKBONES else {}
-    config = model_config(head_config(name, **FIELDS.get(name, {})), dtype=dtype, **backbone)
+    if name in MODELS:
+        config = MODELS[name](dtype=dtype)
+    else:
+        config = model_config(head_config(name, **FIELDS.get(name, {})), dtype=dtype, **backbone)
     if name in REFINING:
         heads = (head_config("FCNHead", num_convs=1), config["decode_head"])
         config |= {"type": "CascadeEncoderDecoder", "num_stages": 2, "decode_head": heads}
     model = build_model(config)
-    return model, random_variables(model, np.zeros((1, 64, 64, 3), np.float32))
+    variables = random_variables(model, np.zeros((1, 64, 64, 3), np.float32))
+    return with_vocabulary(model, variables, MERGES), variables
 
 
 def train_pass(model, variables, images, labels):
@@ -161,7 +174,7 @@ def test_bfloat16(name):
     logits = quick_jit(functools.partial(encode_decode, model))(variables, images)
     assert logits.dtype == jnp.float32
     expected = quick_jit(functools.partial(encode_decode, setup(name)[0]))(variables, images)
-    np.testing.assert_allclose(logits, expected, atol=0.1 * np.asarray(expected).std())
+    np.testing.assert_allclose(logits, expected, atol=ROUNDING.get(name, 0.1) * np.asarray(expected).std())
     assert not np.array_equal(logits, expected)
 
 
@@ -169,7 +182,7 @@ def test_bfloat16(name):
 def test_unknown_fields(name):
     message = f"model.decode_head: {name} has no field 'num_clases'. Did you mean num_classes"
     with pytest.raises(ConfigError, match=message):
-        build_model(model_config(head_config(name, num_clases=5)))
+        build_model(model_config({"type": name, "num_clases": 5}))
 
 
 SEVERAL = {"in_channels": (4, 8, 16, 32), "in_index": (0, 1, 2, 3), "input_transform": "resize_concat"}

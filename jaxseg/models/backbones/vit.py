@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from jaxseg.errors import ConfigError
 from jaxseg.models.layers.conv import Pair
 from jaxseg.models.layers.drop import Dropout
+from jaxseg.models.layers.freezing import frozen_but
 from jaxseg.models.layers.initializers import kaiming_normal, trunc_normal
 from jaxseg.models.layers.norm import build_norm
 from jaxseg.models.layers.transformer import (
@@ -25,7 +26,7 @@ from jaxseg.models.layers.transformer import (
     patch_grid,
     resize_positions,
 )
-from jaxseg.models.names import Source, reference_name
+from jaxseg.models.names import Source
 
 # Of a block's norms and feed-forward network, in the authors' names and timm's.
 BLOCK_RULES = (
@@ -159,7 +160,7 @@ class VisionTransformer(nn.Module):
 
     def fit(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """A table of positions for this transformer's images."""
-        if name != "backbone.pos_embed" or array.ndim != 3 or array.shape[-1] != shape[-1]:
+        if not name.endswith(".pos_embed") or array.ndim != 3 or array.shape[-1] != shape[-1]:
             return array
         side = int((array.shape[1] - 1) ** 0.5)
         array = np.concatenate([array[:, :1], array[:, array.shape[1] - side**2 :]], axis=1)
@@ -247,6 +248,4 @@ class VisionTransformer(nn.Module):
             return ()
         image = jax.ShapeDtypeStruct((1, self.patch_size, self.patch_size, self.in_channels), jnp.float32)
         paths = flatten_dict(jax.eval_shape(self.init, jax.random.key(0), image)["params"])
-        trained = [name.replace(".", "_") for name in self.frozen_exclude]
-        names = {path: reference_name(path).replace(".", "_") for path in paths}
-        return tuple("/".join(path) for path, name in names.items() if not any(part in name for part in trained))
+        return frozen_but(paths, self.frozen_exclude)

@@ -33,6 +33,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "GELU": lambda: lambda x: jax.nn.gelu(x, approximate=False),
     "HSigmoid": lambda: jax.nn.hard_sigmoid,
     "HSwish": lambda: jax.nn.hard_swish,
+    "QuickGELU": lambda: lambda x: x * jax.nn.sigmoid(1.702 * x),
     "Sigmoid": lambda: jax.nn.sigmoid,
     "SiLU": lambda: jax.nn.silu,
     "Swish": lambda: jax.nn.silu,

@@ -148,8 +148,9 @@ class TransformerEncoderLayer(nn.Module):
         attn_drop_rate: Dropout of the attention's weights.
         drop_path_rate: Stochastic depth of the feed-forward network.
         norm_cfg: Norm layers.
-        ffn_bias_init: Initializer of the feed-forward network's biases.
-        init_std: Standard deviation of the kernels at the start, but for the attention's first.
+        ffn_bias_init: Initializer of the feed-forward network's biases; None: that of bare linear layers.
+        init_std: Standard deviation of the kernels at the start, but for the attention's first; None: those of bare
+            linear layers.
     """
 
     num_heads: int
@@ -161,13 +162,13 @@ class TransformerEncoderLayer(nn.Module):
     drop_path_rate: float = 0.0
     act_cfg: Mapping = nn.FrozenDict(type="GELU")
     norm_cfg: Mapping = nn.FrozenDict(type="LN")
-    ffn_bias_init: Callable = nn.initializers.normal(1e-6)
-    init_std: float = 0.02
+    ffn_bias_init: Callable | None = nn.initializers.normal(1e-6)
+    init_std: float | None = 0.02
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"], train: bool = False) -> Float[Array, "b n c"]:
         """Applies the layer."""
-        kernel_init = trunc_normal(self.init_std)
+        kernel_init = default_kernel() if self.init_std is None else trunc_normal(self.init_std)
         attention = MultiheadAttention(
             x.shape[-1], self.num_heads, self.attn_drop_rate, self.qkv_bias, kernel_init, name="attn_attn"
         )
