@@ -87,10 +87,13 @@ def training_transforms(
     return tuple(transforms)
 
 
-def evaluation_transforms(scale: Sequence[int] | None = None) -> tuple[dict[str, Any], ...]:
-    """Resize the image only, if at all: scores are taken at the size of the labels."""
+def evaluation_transforms(
+    scale: Sequence[int] | None = None, size_divisor: int | None = None
+) -> tuple[dict[str, Any], ...]:
+    """Resize the image only, if at all, and to multiples if asked to: scores are taken at the size of the labels."""
     resize = ({"type": "Resize", "scale": scale, "keep_ratio": True},) if scale is not None else ()
-    return ({"type": "LoadImage"}, *resize, {"type": "LoadAnnotations"})
+    multiple = ({"type": "ResizeToMultiple", "size_divisor": size_divisor},) if size_divisor is not None else ()
+    return ({"type": "LoadImage"}, *resize, *multiple, {"type": "LoadAnnotations"})
 
 
 def sgd(lr: float = 0.01, weight_decay: float = 0.0005) -> dict[str, Any]:

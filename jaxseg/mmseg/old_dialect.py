@@ -288,6 +288,7 @@ def _pipeline(
                 fields.expect(name, allowed)
             fields.done(("size",))
         elif kind == "Resize" and inside and scale is None:
+            fields.expect("min_size", None)
             fields.ignore_all_but((), "it keeps the size at a ratio of 1")
         elif kind == "RandomFlip" and not training:
             fields.ignore_all_but((), AUGMENTED)
@@ -334,10 +335,12 @@ def _resize(fields: Fields, given: Any) -> dict[str, Any]:
     """Resize chose at random by its fields; 1.x has a name for each choice. `given` is a scale that goes before."""
     scale, ratios = tuples(fields.take("img_scale", None)), fields.items("ratio_range", None)
     keep, mode = fields.flag("keep_ratio", True), fields.take("multiscale_mode", "range")
-    fields.expect("min_size", None)
-    fields.done(("img_scale", "multiscale_mode", "ratio_range", "keep_ratio"))
+    if not keep:
+        fields.ignore("it counts with keep_ratio only", "min_size")
+    least = fields.whole("min_size", None)
+    fields.done(("img_scale", "multiscale_mode", "ratio_range", "keep_ratio", "min_size"))
     if given is not None:
-        return {"type": "Resize", "scale": given, "keep_ratio": keep}
+        return _resize_once(given, keep, least, fields.where)
     if isinstance(scale, tuple) and len(scale) == 1:
         scale = scale[0]
     several = isinstance(scale, tuple) and all(isinstance(one, tuple) for one in scale)
@@ -346,15 +349,26 @@ def _resize(fields: Fields, given: Any) -> dict[str, Any]:
             f"{fields.where}: Resize with img_scale={scale!r}, ratio_range={ratios!r} and multiscale_mode={mode!r} has "
             "no counterpart here"
         )
+    if least is not None and (several or ratios is not None):
+        raise ConfigError(f"{fields.name('min_size')}={least!r} with a random scale has no counterpart here")
     if ratios is not None:
         return {"type": "RandomResize", "scale": scale, "ratio_range": ratios, "keep_ratio": keep}
     if not several:
-        return {"type": "Resize", "scale": scale, "keep_ratio": keep}
+        return _resize_once(scale, keep, least, fields.where)
     if mode == "value":
-        return {"type": "RandomChoiceResize", "scales": scale, "keep_ratio": keep}
+        return {"type": "RandomChoiceResize", "scales": list(scale), "keep_ratio": keep}
     if any(len(one) == 2 and one[0] < one[1] for one in scale):  # it draws a long and a short side
         raise ConfigError(f"{fields.name('img_scale')}={scale!r}: give the longer side first")
     return {"type": "RandomResize", "scale": scale, "keep_ratio": keep}
+
+
+def _resize_once(scale: Any, keep: bool, least: int | None, where: str) -> dict[str, Any]:
+    """Resize to one scale; where there is a `least` size, to the shorter side, whatever the longer one becomes."""
+    if least is None:
+        return {"type": "Resize", "scale": scale, "keep_ratio": keep}
+    if not (isinstance(scale, tuple) and scale and all(type(side) is int for side in scale)):
+        raise ConfigError(f"{where}: with min_size={least} the scale must be (width, height), not {scale!r}")
+    return {"type": "ResizeShortestEdge", "scale": max(least, min(scale)), "max_size": None}
 
 
 def _list(value: Any) -> list[Any]:

@@ -210,7 +210,9 @@ def _meta(fields: Fields) -> dict[str, Any]:
     return {"classes": tuples(names), "palette": colours or None}
 
 
-_SIZING = ("Resize", "RandomResize", "RandomCrop", "Pad")
+_SIZING = (
+    "Resize", "ResizeShortestEdge", "ResizeToMultiple", "RandomResize", "RandomChoiceResize", "RandomCrop", "Pad",
+)  # fmt: skip
 _PLAIN = tuple(kind for kind, rows in REFERENCE_NAMES.items() if rows == ("FolderDataset",))
 
 
@@ -334,21 +336,31 @@ def _transform(kind: str, fields: Fields, reduce_zero_label: bool) -> dict[str, 
         out = {} if given in (None, reduce_zero_label) else {"reduce_zero_label": given}
         fields.done(("reduce_zero_label",))
         return {"type": "LoadAnnotations", **out}
-    if kind in ("Resize", "RandomResize"):
+    if kind in ("Resize", "RandomResize", "RandomChoiceResize"):
         fields.expect("backend", "cv2")
         fields.expect("interpolation", "bilinear")
-        fields.expect("resize_type", "Resize")
         fields.ignore("there are no boxes to clip", "clip_object_border")
+    if kind == "RandomResize":
+        fields.expect("resize_type", "Resize")
+    if kind == "ResizeToMultiple":
+        fields.expect("interpolation", None, "bilinear")
     if kind == "Pad":
         return _pad(fields)
     if kind == "RandomFlip" and "prob" not in fields:
         raise ConfigError(f"{fields.name('prob')} is missing")
-    out = fields.rest()
+    out = _choices(fields) if kind == "RandomChoiceResize" else {}
+    out |= fields.rest()
     known = [field.name for field in dataclasses.fields(module) if field.init]
     for name in out:
         if name not in known:
             raise ConfigError(f"{fields.name(name)}={out[name]!r} has no counterpart here. {did_you_mean(name, known)}")
     return {"type": module.__name__, **out}
+
+
+def _choices(fields: Fields) -> dict[str, Any]:
+    """The scales of a RandomChoiceResize: a list has several, and anything else is one."""
+    scales = fields.take("scales")
+    return {"scales": tuples(scales) if isinstance(scales, list) else (scales,)}
 
 
 def _pad(fields: Fields) -> dict[str, Any]:

@@ -21,7 +21,8 @@ sys.modules["mmcv._ext"] = unittest.mock.MagicMock()
 import cv2
 import mmcv
 import numpy as np
-from mmcv.transforms import Pad, RandomFlip, RandomResize
+from mmcv.transforms import Pad, RandomChoiceResize, RandomFlip, RandomResize
+from mmengine.registry import init_default_scope
 from mmseg.datasets import transforms as reference
 from mmseg.datasets.transforms import transforms as reference_module
 from PIL import Image
@@ -79,6 +80,7 @@ def distortion_params(drawn):
 
 
 def main():
+    init_default_scope("mmseg")  # where RandomChoiceResize finds the transform to resize with
     out = {}
 
     def keep(case, result, params=()):
@@ -97,6 +99,32 @@ def main():
     }
     for case, fields in resizes.items():
         keep(case, reference.Resize(**fields)(record(image, label)))
+
+    shortest_edges = {
+        "shortest_edge": {"scale": 61, "max_size": 200},
+        "shortest_edge_pair": {"scale": (45, 29), "max_size": 200},
+        "shortest_edge_bound": {"scale": 48, "max_size": 60},
+    }
+    for case, fields in shortest_edges.items():
+        keep(case, reference.ResizeShortestEdge(**fields)(record(image, label)))
+    upright = image.transpose(1, 0, 2), label.T
+    keep("shortest_edge_upright", reference.ResizeShortestEdge(48, 60)(record(*upright)))
+
+    for divisor in (16, 32):
+        keep(f"multiple_{divisor}", reference.ResizeToMultiple(size_divisor=divisor)(record(image, label)))
+    # As for evaluation: what is loaded later keeps its size.
+    keep("multiple_image", reference.ResizeToMultiple()(record(image, label) | {"seg_fields": []}))
+
+    choices = {
+        "choice_plain": {"scales": [(40, 61), (90, 50)]},
+        "choice_keep": {"scales": [(40, 61), (90, 50), (53, 20)], "keep_ratio": True},
+        "choice_edge": {"scales": [20, 45, 61, 90], "resize_type": "ResizeShortestEdge", "max_size": 100},
+    }
+    for case, fields in choices.items():
+        for seed in range(2):
+            np.random.seed(seed)
+            result = RandomChoiceResize(**fields)(record(image, label))
+            keep(f"{case}_{seed}", result, [result["scale_idx"]])
 
     for seed in range(4):
         np.random.seed(seed)

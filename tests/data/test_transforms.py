@@ -19,7 +19,14 @@ from jaxseg.data.transforms.resample import (
     resize_label,
     resize_label_window,
 )
-from jaxseg.data.transforms.resize import RandomResize, RandomResizeCrop, Resize
+from jaxseg.data.transforms.resize import (
+    RandomChoiceResize,
+    RandomResize,
+    RandomResizeCrop,
+    Resize,
+    ResizeShortestEdge,
+    ResizeToMultiple,
+)
 from jaxseg.errors import ConfigError
 
 
@@ -53,6 +60,64 @@ def test_resize_equals_the_reference(reference, rng, case, fields):
     result = transform(given(reference), rng)
     assert_equals(reference, case, result)
     assert transform.sizes((37, 53)) == (result["image"].shape[:2],) * 2
+
+
+@pytest.mark.parametrize(
+    ("case", "fields"),
+    [
+        ("shortest_edge", {"scale": 61, "max_size": 200}),
+        ("shortest_edge_pair", {"scale": (45, 29), "max_size": 200}),
+        ("shortest_edge_bound", {"scale": 48, "max_size": 60}),
+        ("shortest_edge_upright", {"scale": 48, "max_size": 60}),
+    ],
+)
+def test_shortest_edge_equals_the_reference(reference, rng, case, fields):
+    record = given(reference)
+    if case == "shortest_edge_upright":
+        record = {**record, "image": record["image"].transpose(1, 0, 2).copy(), "label": record["label"].T.copy()}
+    transform = ResizeShortestEdge(**fields)
+    result = transform(record, rng)
+    assert_equals(reference, case, result)
+    assert transform.sizes(record["image"].shape[:2]) == (result["image"].shape[:2],) * 2
+
+
+@pytest.mark.parametrize("divisor", [16, 32])
+def test_resize_to_multiple_equals_the_reference(reference, rng, divisor):
+    transform = ResizeToMultiple(divisor)
+    result = transform(given(reference), rng)
+    assert_equals(reference, f"multiple_{divisor}", result)
+    assert transform.sizes((37, 53)) == (result["image"].shape[:2],) * 2
+
+
+def test_labels_loaded_after_a_resize_keep_their_size(reference, rng):
+    result = ResizeToMultiple()({"image": reference["input.image"], "meta": {}}, rng)
+    assert_equals(reference, "multiple_image", {**result, "label": reference["input.label"]})
+
+
+CHOICES = {
+    "choice_plain": {"scales": ((40, 61), (90, 50))},
+    "choice_keep": {"scales": ((40, 61), (90, 50), (53, 20)), "keep_ratio": True},
+    "choice_edge": {"scales": (20, 45, 61, 90), "resize_type": "ResizeShortestEdge", "max_size": 100},
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("case", CHOICES)
+def test_choice_of_scales_equals_the_reference(reference, case, seed):
+    resize = RandomChoiceResize(**CHOICES[case])
+    drawn = reference[f"{case}_{seed}.params"]
+    result = resize(given(reference), Replayed(drawn.astype(int)))
+    assert_equals(reference, f"{case}_{seed}", result)
+    low, high = resize.sizes((37, 53))
+    assert all(low[axis] <= result["image"].shape[axis] <= high[axis] for axis in (0, 1))
+
+
+def test_every_scale_is_chosen_as_often():
+    resize = RandomChoiceResize(scales=(20, 45, (61, 90)), resize_type="ResizeShortestEdge")
+    rng = np.random.default_rng(0)
+    drawn = [resize.draw({}, rng) for _ in range(3000)]
+    assert all(abs(drawn.count(scale) / 3000 - 1 / 3) < 0.03 for scale in resize.scales)
+    assert resize.sizes((37, 53)) == ((20, 29), (61, 87))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -159,10 +224,17 @@ PIPELINE = (
 )
 
 
-def test_fused_equals_unfused_and_draws_the_same(record):
-    fused, apart = build_transforms(PIPELINE), build_transforms(PIPELINE, fuse=False)
+CHOICE = {"type": "RandomChoiceResize", "scales": (30, 60, 240), "resize_type": "ResizeShortestEdge", "max_size": 300}
+
+
+@pytest.mark.parametrize(
+    "resize", [PIPELINE[0], CHOICE, {"type": "RandomChoiceResize", "scales": ((99, 44), (9, 240))}]
+)
+def test_fused_equals_unfused_and_draws_the_same(record, resize):
+    pipeline = (resize, *PIPELINE[1:])
+    fused, apart = build_transforms(pipeline), build_transforms(pipeline, fuse=False)
     assert isinstance(fused.steps[0], RandomResizeCrop)
-    assert len(apart.steps) == len(PIPELINE)
+    assert len(apart.steps) == len(pipeline)
     for seed in range(30):
         one, other = (p(record, np.random.default_rng(seed)) for p in (fused, apart))
         np.testing.assert_array_equal(one["image"], other["image"])
@@ -237,6 +309,19 @@ def test_labels_with_many_classes_keep_int32(record):
         ({"type": "RandomResize", "scale": (8, 8)}, "ratio_range is None"),
         ({"type": "RandomResize", "scale": (8, 8), "ratio_range": (2, 1)}, "smallest, largest"),
         ({"type": "RandomResize", "scale": ((8, 8),)}, "one .* or two"),
+        ({"type": "ResizeShortestEdge"}, "needs the field scale"),
+        ({"type": "ResizeShortestEdge", "scale": 0}, "ResizeShortestEdge.scale is 0"),
+        ({"type": "ResizeShortestEdge", "scale": 8, "max_size": 0.5}, "ResizeShortestEdge.max_size is 0.5"),
+        ({"type": "ResizeToMultiple", "size_divisor": (32, 32)}, "size_divisor is .32, 32."),
+        ({"type": "RandomChoiceResize", "scales": (32, 64)}, "must be a list of pairs"),
+        ({"type": "RandomChoiceResize", "scales": ()}, "scales is .*; it must be a list of pairs"),
+        ({"type": "RandomChoiceResize", "scales": ((8, 0),)}, "scales is .8, 0."),
+        ({"type": "RandomChoiceResize", "scales": 9, "resize_type": "ResizeShortestEdge"}, "a list of lengths"),
+        ({"type": "RandomChoiceResize", "scales": ((8, 8),), "max_size": 9}, "max_size has no meaning"),
+        (
+            {"type": "RandomChoiceResize", "scales": (8,), "resize_type": "ResizeShort"},
+            "Did you mean ResizeShortestEdge?",
+        ),
         ({"type": "RandomFlip", "prob": 1.5}, "prob is 1.5"),
         ({"type": "RandomFlip", "direction": "horizontl"}, "Did you mean horizontal?"),
         ({"type": "Pad"}, "size or size_divisor"),

@@ -177,11 +177,23 @@ def test_resize(old):
     assert resized(img_scale=[(64, 32), (96, 48)], keep_ratio=False) == {
         **ranged, "scale": ((64, 32), (96, 48)), "ratio_range": None,
     }  # fmt: skip
+    chosen = resized(img_scale=[(64, 32), (96, 48)], multiscale_mode="value")
+    assert (chosen["type"], chosen["scales"], chosen["keep_ratio"]) == (
+        "RandomChoiceResize",
+        ((64, 32), (96, 48)),
+        True,
+    )
+    for least, short in ((30, 32), (40, 40)):
+        assert resized(img_scale=(64, 32), min_size=least) == {
+            "type": "ResizeShortestEdge", "scale": short, "max_size": None,
+        }  # fmt: skip
+    assert resized(img_scale=(64, 32), min_size=40, keep_ratio=False)["type"] == "Resize"  # which min_size leaves alone
     for wrong in (
         {"ratio_range": (0.5, 2.0)},  # of the image's own size
         {"img_scale": [(64, 32), (96, 48)], "ratio_range": (0.5, 2.0)},
         {"img_scale": [(32, 64), (48, 96)]},  # its long side is drawn as the width
-        {"img_scale": (64, 32), "min_size": 30},
+        {"img_scale": (64, 32), "ratio_range": (0.5, 2.0), "min_size": 30},
+        {"img_scale": 64, "min_size": 30},
         {},
     ):
         with pytest.raises(ConfigError, match=r"data.train.pipeline\[2\]"):

@@ -339,6 +339,44 @@ def test_padding_twice_is_padding_once(new):
     assert [item["type"] for item in translate(new).config.data.train.transforms].count("Pad") == 2
 
 
+def train_transform(config, **fields):
+    """What becomes of a transform in the place of the random resize."""
+    config = copy.deepcopy(config)
+    config["train_dataloader"]["dataset"]["pipeline"][2] = fields
+    return translate(config).config.data.train.transforms[2]
+
+
+def test_choice_of_scales(new):
+    choice = {"type": "RandomChoiceResize", "max_size": 99, "resize_type": "ResizeShortestEdge"}
+    for given, scales in (([16, 40], (16, 40)), ((16, 40), ((16, 40),)), (16, (16,)), ([(9, 8), 7], ((9, 8), 7))):
+        assert train_transform(new, **choice, scales=given) == {**choice, "scales": scales, "keep_ratio": False}
+    plain = {
+        "type": "RandomChoiceResize",
+        "scales": [(64, 32), (32, 16)],
+        "keep_ratio": True,
+        "interpolation": "bilinear",
+    }
+    translated = train_transform(new, **plain)
+    assert (translated["scales"], translated["resize_type"]) == (((64, 32), (32, 16)), "Resize")
+    for wrong, message in (
+        ({"scales": [16, 40]}, r"pipeline\[2\]: RandomChoiceResize.scales is \(16, 40\)"),
+        ({"scales": [(64, 32)], "interpolation": "area"}, r"pipeline\[2\].interpolation='area' has no counterpart"),
+        ({"scales": [(64, 32)], "resize_type": "SegRescale"}, "resize_type is 'SegRescale'"),
+        ({}, r"pipeline\[2\].scales is missing"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train_transform(new, type="RandomChoiceResize", **wrong)
+
+
+def test_other_resizes(new):
+    shortest = {"type": "ResizeShortestEdge", "scale": (40, 30), "max_size": 99}
+    assert train_transform(new, **shortest) == shortest
+    multiple = {"type": "ResizeToMultiple", "size_divisor": 16}
+    assert train_transform(new, **multiple, interpolation=None) == multiple
+    with pytest.raises(ConfigError, match="interpolation='area' has no counterpart"):
+        train_transform(new, **multiple, interpolation="area")
+
+
 @pytest.mark.parametrize(
     ("name", "base", "batch"),
     [
@@ -495,5 +533,5 @@ def test_configs_of_the_reference():
             if not any(words in str(error) for words in ("no counterpart", "is not known", "is not a", "has no field")):
                 unclear.append(f"{path.name}: {error}")
     assert not unclear
-    assert translated >= 630
+    assert translated >= 660
     assert built >= 130

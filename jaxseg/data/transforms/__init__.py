@@ -9,7 +9,14 @@ from jaxseg.data.transforms.color import PhotoMetricDistortion
 from jaxseg.data.transforms.edges import GenerateEdge
 from jaxseg.data.transforms.geometric import Pad, RandomCrop, RandomFlip
 from jaxseg.data.transforms.loading import LoadAnnotations, LoadImage
-from jaxseg.data.transforms.resize import RandomResize, RandomResizeCrop, Resize
+from jaxseg.data.transforms.resize import (
+    RandomChoiceResize,
+    RandomResize,
+    RandomResizeCrop,
+    Resize,
+    ResizeShortestEdge,
+    ResizeToMultiple,
+)
 
 __all__ = [
     "TRANSFORMS",
@@ -27,13 +34,18 @@ TRANSFORMS: dict[str, type] = {
     "LoadImageFromFile": LoadImage,
     "LoadAnnotations": LoadAnnotations,
     "Resize": Resize,
+    "ResizeShortestEdge": ResizeShortestEdge,
+    "ResizeToMultiple": ResizeToMultiple,
     "RandomResize": RandomResize,
+    "RandomChoiceResize": RandomChoiceResize,
     "RandomCrop": RandomCrop,
     "RandomFlip": RandomFlip,
     "PhotoMetricDistortion": PhotoMetricDistortion,
     "GenerateEdge": GenerateEdge,
     "Pad": Pad,
 }
+# With the crop after them. A class of one's own that is derived from them may do something else.
+_FUSED = (RandomResize, RandomChoiceResize)
 
 
 def transform_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,8 +59,8 @@ def transform_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 def build_transforms(configs: Iterable[Mapping[str, Any] | Transform], *, fuse: bool = True) -> Pipeline:
     """Builds a pipeline `(record, rng) -> record` of configs `{"type": ..., field: value, ...}`.
 
-    A RandomResize directly before a RandomCrop becomes one step that resamples only the window it keeps; the
-    result is the same, bit for bit (`fuse=False` leaves them apart).
+    A RandomResize or RandomChoiceResize directly before a RandomCrop becomes one step that resamples only the
+    window it keeps; the result is the same, bit for bit (`fuse=False` leaves them apart).
 
     Raises:
         ConfigError: an unknown type or field, a missing field, a value that is not allowed.
@@ -56,7 +68,7 @@ def build_transforms(configs: Iterable[Mapping[str, Any] | Transform], *, fuse: 
     steps: list[Transform] = []
     for config in configs:
         step = build_transform(config, TRANSFORMS)
-        if fuse and steps and type(steps[-1]) is RandomResize and type(step) is RandomCrop:
+        if fuse and steps and type(steps[-1]) in _FUSED and type(step) is RandomCrop:
             steps[-1] = RandomResizeCrop(steps[-1], step)
         else:
             steps.append(step)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from jaxseg.data.transforms.resample import (
     resize_label,
     resize_label_window,
 )
-from jaxseg.errors import ConfigError
+from jaxseg.errors import ConfigError, did_you_mean
 
 
 def fit_size(size: Size, scale: tuple[int, int], keep_ratio: bool) -> Size:
@@ -86,6 +87,88 @@ class Resize(Transform):
         return target, target
 
 
+@dataclass(frozen=True)
+class ResizeShortestEdge(Transform):
+    """Resizes the image (bilinear) and the label (nearest), unstretched, by the length of the shorter side.
+
+    Attributes:
+        scale: the length; of two the smaller.
+        max_size: what the longer side may not exceed: the shorter is less than `scale` then. None for no bound.
+    """
+
+    scale: int | tuple[int, int]
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        whole_pair(self, "scale", self.scale, "of which the smaller counts, or one")
+        _check_max_size(self, self.max_size)
+
+    def _target(self, size: Size) -> Size:
+        return shortest_edge_size(size, self.scale, self.max_size)
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Resizes the record."""
+        return _resize(record, self._target(record["image"].shape[:2]))
+
+    def sizes(self, size: Size) -> tuple[Size, Size]:
+        """The size resized to."""
+        target = self._target(size)
+        return target, target
+
+
+def shortest_edge_size(size: Size, scale: int | tuple[int, int], max_size: int | None) -> Size:
+    """The (h, w) an image of `size` (h, w) gets where its shorter side is to be `scale`, its longer one at most
+    `max_size`; of two scales the smaller counts.
+    """
+    short = float(min(scale) if isinstance(scale, Sequence) else scale)
+    factor = short / min(size)
+    target = (short, factor * size[1]) if size[0] < size[1] else (factor * size[0], short)
+    if max_size is not None and max(target) > max_size:
+        factor = max_size / max(target)
+        target = target[0] * factor, target[1] * factor
+    height, width = (int(side + 0.5) for side in target)
+    # The reference fits the image into this size, which can still move a side by a pixel.
+    return fit_size(size, (width, height), keep_ratio=True)
+
+
+def _check_max_size(owner: Transform, max_size: Any) -> None:
+    if max_size is not None and not (type(max_size) is int and max_size > 0):
+        raise ConfigError(f"{type(owner).__name__}.max_size is {max_size!r}; it must be a positive whole number.")
+
+
+@dataclass(frozen=True)
+class ResizeToMultiple(Transform):
+    """Resizes the image (bilinear) and the label (nearest) so that height and width are multiples of a number.
+
+    Each side for itself grows to the next multiple, so the image is stretched a little. Where the label is loaded
+    after it, as for evaluation, only the image is resized.
+
+    Attributes:
+        size_divisor: the number.
+    """
+
+    size_divisor: int = 32
+
+    def __post_init__(self) -> None:
+        if type(self.size_divisor) is not int or self.size_divisor < 1:
+            raise ConfigError(
+                f"ResizeToMultiple.size_divisor is {self.size_divisor!r}; it must be a positive whole number."
+            )
+
+    def _target(self, size: Size) -> Size:
+        height, width = (-(-side // self.size_divisor) * self.size_divisor for side in size)
+        return height, width
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Resizes the record."""
+        return _resize(record, self._target(record["image"].shape[:2]))
+
+    def sizes(self, size: Size) -> tuple[Size, Size]:
+        """The size resized to."""
+        target = self._target(size)
+        return target, target
+
+
 def _resize(record: Record, size: Size) -> Record:
     if min(size) < 1:
         name = record.get("meta", {}).get("image_path", "an image")
@@ -93,8 +176,20 @@ def _resize(record: Record, size: Size) -> Record:
     return map_arrays(record, lambda x: resize_image(x, size), lambda x: resize_label(x, size))
 
 
+class RandomSize(RandomTransform):
+    """Resizes image and label; what is drawn says to which size."""
+
+    def target(self, size: Size, params: Any) -> Size:
+        """The (h, w) an image of `size` (h, w) gets where `params` was drawn."""
+        raise NotImplementedError
+
+    def apply(self, record: Record, params: Any) -> Record:
+        """Resizes to what `params` means for this image."""
+        return _resize(record, self.target(record["image"].shape[:2], params))
+
+
 @dataclass(frozen=True)
-class RandomResize(RandomTransform):
+class RandomResize(RandomSize):
     """Resizes image and label to a random size.
 
     Attributes:
@@ -138,9 +233,9 @@ class RandomResize(RandomTransform):
         first, second = self.scale
         return tuple((min(a, b), max(a, b)) for a, b in zip(first, second, strict=True))
 
-    def apply(self, record: Record, params: tuple[int, int]) -> Record:
-        """Resizes to the scale `params` (width, height)."""
-        return _resize(record, fit_size(record["image"].shape[:2], params, self.keep_ratio))
+    def target(self, size: Size, params: tuple[int, int]) -> Size:
+        """The size for the scale `params` (width, height)."""
+        return fit_size(size, params, self.keep_ratio)
 
     def sizes(self, size: Size) -> tuple[Size, Size]:
         """The sizes at both ends of the range."""
@@ -152,20 +247,71 @@ class RandomResize(RandomTransform):
 
 
 @dataclass(frozen=True)
+class RandomChoiceResize(RandomSize):
+    """Resizes image and label by one of several scales, each as likely.
+
+    Attributes:
+        scales: what to choose from: scales of a Resize, (width, height), or of a ResizeShortestEdge, lengths.
+        resize_type: "Resize" or "ResizeShortestEdge", which says what the scales mean.
+        keep_ratio: of Resize.
+        max_size: of ResizeShortestEdge.
+    """
+
+    scales: Sequence[int | tuple[int, int]]
+    resize_type: str = "Resize"
+    keep_ratio: bool = False
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.resize_type not in _OTHERS_FIELD:
+            hint = did_you_mean(str(self.resize_type), _OTHERS_FIELD)
+            raise ConfigError(f"RandomChoiceResize.resize_type is {self.resize_type!r}. {hint}")
+        other = _OTHERS_FIELD[self.resize_type]
+        if getattr(self, other):
+            raise ConfigError(f"RandomChoiceResize.{other} has no meaning for resize_type={self.resize_type!r}.")
+        _check_max_size(self, self.max_size)
+        scales = tuple(self.scales) if isinstance(self.scales, Sequence) else ()
+        if not scales or (self.resize_type == "Resize" and any(not isinstance(scale, Sequence) for scale in scales)):
+            wanted = "pairs (width, height)" if self.resize_type == "Resize" else "lengths"
+            raise ConfigError(f"RandomChoiceResize.scales is {self.scales!r}; it must be a list of {wanted}.")
+        for scale in scales:
+            whole_pair(self, "scales", scale, "(width, height)")
+        set_fields(self, scales=scales)
+
+    def draw(self, record: Record, rng: np.random.Generator) -> int | tuple[int, int]:
+        """The scale."""
+        return self.scales[int(rng.integers(0, len(self.scales)))]
+
+    def target(self, size: Size, params: int | tuple[int, int]) -> Size:
+        """The size for the scale `params`."""
+        if self.resize_type == "Resize":
+            return fit_size(size, params, self.keep_ratio)
+        return shortest_edge_size(size, params, self.max_size)
+
+    def sizes(self, size: Size) -> tuple[Size, Size]:
+        """The smallest and the largest sides over the scales."""
+        heights, widths = zip(*(self.target(size, scale) for scale in self.scales), strict=True)
+        return (min(heights), min(widths)), (max(heights), max(widths))
+
+
+# What only the other of the two resizes has.
+_OTHERS_FIELD = {"Resize": "max_size", "ResizeShortestEdge": "keep_ratio"}
+
+
+@dataclass(frozen=True)
 class RandomResizeCrop(RandomTransform):
-    """A RandomResize and the RandomCrop after it in one: only the window is resampled.
+    """A RandomResize or RandomChoiceResize and the RandomCrop after it in one: only the window is resampled.
 
     Same draws and the same result, bit for bit, as the two in turn (see `resize_image_window`). A 512x1024
     crop of a 1024x2048 image scaled by up to two takes a third of the time, and no memory for the rest.
     """
 
-    resize: RandomResize
+    resize: RandomSize
     crop: RandomCrop
 
     def draw(self, record: Record, rng: np.random.Generator) -> tuple[Size, Window]:
         """The size (h, w) of the whole resized image, and the window of it to compute."""
-        scale = self.resize.draw(record, rng)
-        size = fit_size(record["image"].shape[:2], scale, self.resize.keep_ratio)
+        size = self.resize.target(record["image"].shape[:2], self.resize.draw(record, rng))
         label = record.get("label")
         label_window = None if label is None else lambda window: resize_label_window(label, size, window)
         return size, self.crop.draw_window(size, label_window, rng)
