@@ -138,9 +138,6 @@ LOGS = {
     },
 }
 
-# How far bfloat16 may be off, in standard deviations, where it is not 0.1. Masks of SAN have logits up to 100.
-ROUNDING = {"SideAdapterCLIPHead": 0.5}
-
 
 def model_of(name, num_classes=CLASSES, dtype=None):
     if name in MODELS:
