@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 
 from compiling import quick_jit
 from jaxseg.errors import ConfigError
-from jaxseg.losses import HEAD_LOSSES, masks
+from jaxseg.losses import HEAD_LOSSES, masks, model_losses
 from jaxseg.models import HEADS, build_model
 from jaxseg.models.layers import platform
 from jaxseg.models.layers.deformable_attention import deformable_attention
@@ -137,6 +137,12 @@ def test_fields_that_do_not_fit(fields, message):
     model = build_model(model_config(head_config("MaskFormerHead", **fields)))
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+
+
+def test_scores_have_no_loss():
+    model = build_model(model_config(head_config("MaskFormerHead")))
+    with pytest.raises(ConfigError, match="MaskFormerHead has losses of its queries, in training only"):
+        model_losses(model, {"decode": jnp.zeros((1, 8, 8, CLASSES))}, jnp.zeros((1, 8, 8), jnp.int32))
 
 
 def test_smallest():

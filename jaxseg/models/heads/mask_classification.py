@@ -100,6 +100,13 @@ class MaskClassificationHead(nn.Module):
         """Channels of the result."""
         return self.num_classes
 
+    @property
+    def loss_decode(self) -> Mapping:
+        """Raises ConfigError: there is no loss of the scores."""
+        raise ConfigError(
+            f"{type(self).__name__} has losses of its queries, in training only; of its scores it has none"
+        )
+
     def select(self, features: Sequence[Array]) -> list[Array]:
         """The feature maps that this head decodes."""
         indices = range(len(self.in_channels)) if self.in_index is None else self.in_index
