@@ -46,7 +46,7 @@ def layer_decay(config: ConfigDict, lr: float, rate: float) -> None:
         "type": "AdamW",
         "lr": lr,
         "weight_decay": 0.05,
-        "paramwise_cfg": {"num_layers": layers, "layer_decay_rate": rate},
+        "paramwise_cfg": {"num_layers": layers, "decay_rate": rate, "decay_type": "layer_wise"},
     }
     config.schedule = common.poly(eta_min=0.0, power=1.0, warmup_steps=1500)
     size = config.model.backbone.img_size
