@@ -7,7 +7,8 @@ import pytest
 
 from jaxseg.errors import ConfigError
 from jaxseg.models import BACKBONES
-from jaxseg.models.backbones.swin import SwinTransformer, from_windows, regions, relative_positions, to_windows
+from jaxseg.models.backbones.swin import SwinTransformer, regions, relative_positions
+from jaxseg.models.layers.windows import from_windows, to_windows
 from jaxseg.models.registry import build
 
 

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jaxseg.errors import ConfigError
@@ -16,6 +15,7 @@ from jaxseg.models.layers.initializers import kaiming_normal, normal
 from jaxseg.models.layers.norm import build_norm
 from jaxseg.models.layers.reduced_attention import ReducedAttention, joined_projections
 from jaxseg.models.layers.transformer import FFN, Linear, PatchEmbed, drop_path_rates
+from jaxseg.models.layers.windows import from_windows, to_windows
 from jaxseg.models.names import Source
 
 # Of the blocks, whatever `norm_cfg` is, as in the reference.
@@ -63,27 +63,25 @@ class WindowAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h w c"]:
         """What every pixel finds in its window; the map is padded below and to the right to whole windows."""
-        b, h, w, c = x.shape
-        size, heads = self.window_size, self.num_heads
-        rows, columns = -(-h // size), -(-w // size)
-        x = jnp.pad(x, ((0, 0), (0, rows * size - h), (0, columns * size - w), (0, 0)))
-        y = Linear(3 * c, self.qkv_bias, name="qkv")(x).reshape(b, rows, size, columns, size, 3, heads, c // heads)
-        y = y.transpose(5, 0, 1, 3, 2, 4, 6, 7).reshape(3, b, rows, columns, size * size, heads, c // heads)
+        _, h, w, c = x.shape
+        size = self.window_size
+        x = jnp.pad(x, ((0, 0), (0, -h % size), (0, -w % size), (0, 0)))
+        height, width = x.shape[1:3]
+        y = to_windows(Linear(3 * c, self.qkv_bias, name="qkv")(x), size)
+        y = jnp.moveaxis(y.reshape(*y.shape[:3], 3, self.num_heads, c // self.num_heads), 3, 0)
         drop = Dropout(self.attn_drop, name="attn_drop")
         y = attend_heads(*y, bias=self.apart(h, w), drop=lambda weights: drop(weights, train))
-        y = y.reshape(b, rows, columns, size, size, c).swapaxes(2, 3).reshape(x.shape)[:, :h, :w]
+        y = from_windows(y.reshape(*y.shape[:3], c), size, height, width)[:, :h, :w]
         return Dropout(self.proj_drop, name="proj_drop")(Linear(c, name="proj")(y), train)
 
-    def apart(self, h: int, w: int) -> Float[Array, "rows columns 1 n n"] | None:
+    def apart(self, h: int, w: int) -> Float[Array, "windows 1 n n"] | None:
         """Keeps pixels and padding apart; None where the padding is not on both sides, when the reference does not."""
-        size = self.window_size
-        rows, columns = -(-h // size), -(-w // size)
-        if h == rows * size or w == columns * size:
+        below, beside = -h % self.window_size, -w % self.window_size
+        if not below or not beside:
             return None
-        padding = np.ones((rows * size, columns * size), bool)
-        padding[:h, :w] = False
-        padding = jnp.asarray(padding.reshape(rows, size, columns, size).swapaxes(1, 2).reshape(rows, columns, 1, -1))
-        return jnp.where(padding[..., None] != padding[..., None, :], -1000.0, 0.0)
+        pixels = jnp.pad(jnp.ones((1, h, w, 1)), ((0, 0), (0, below), (0, beside), (0, 0)))
+        pixels = to_windows(pixels, self.window_size)[0, :, None, :, 0]
+        return jnp.where(pixels[..., None] != pixels[..., None, :], -1000.0, 0.0)
 
 
 class Block(nn.Module):
