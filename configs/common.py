@@ -230,9 +230,11 @@ _CONTEXT = {
 # By their names in names of recipes. DATASET-CROP is for crops of that size, where they are treated otherwise.
 BENCHMARKS = {
     "ade20k": Benchmark("ADE20K", "data/ade/ADEChallengeData2016", (2048, 512)),
+    "ade20k-640": Benchmark("ADE20K", "data/ade/ADEChallengeData2016", (2048, 640)),
     "ade20k-640x640": Benchmark("ADE20K", "data/ade/ADEChallengeData2016", (2560, 640)),
     "chase-db1": _vessels("ChaseDB1", "data/CHASE_DB1", (960, 999), 128, 85),
     "cityscapes": Benchmark("Cityscapes", "data/cityscapes", (2048, 1024)),
+    "cityscapes-768x768": Benchmark("Cityscapes", "data/cityscapes", (2049, 1025)),
     "cityscapes-769x769": Benchmark(
         "Cityscapes",
         "data/cityscapes",

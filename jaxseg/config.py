@@ -104,6 +104,8 @@ def complete(config: ConfigDict) -> ConfigDict:
     if model := config.get("model"):
         config.model = model = _each(model, lambda part: field_defaults(SEGMENTORS, part))
         for name, registry in PARTS.items():
+            if name not in model:
+                continue
             model[name] = _each(model.get(name), lambda part, registry=registry: field_defaults(registry, part))
             if registry is HEADS:
                 for head in model[name] if isinstance(model[name], tuple) else [model[name] or {}]:

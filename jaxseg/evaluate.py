@@ -42,7 +42,7 @@ def evaluate(segmenter: Segmenter, part: str = "test", root: str | None = None) 
     check_source(source, transforms, limit=config.data.check)
     mesh = make_mesh()
     evaluator = Evaluator(
-        segmenter.model, config.preprocess, source, build_transforms(transforms), config.eval_batch_size, mesh,
+        segmenter.ready_model, config.preprocess, source, build_transforms(transforms), config.eval_batch_size, mesh,
         config.data.read_threads,
     )  # fmt: skip
     return evaluator, evaluator(jax.device_put(segmenter.variables, replicated(mesh)))

@@ -26,6 +26,7 @@ from jaxseg.models.layers.platform import jit
 from jaxseg.models.layers.resize import resize
 from jaxseg.models.names import variable_shapes
 from jaxseg.models.registry import Config
+from jaxseg.text.vocabulary import with_vocabulary
 from jaxseg.visualize.files import write_png
 from jaxseg.visualize.overlay import overlay
 
@@ -204,6 +205,11 @@ class Segmenter:
         self._transform = build_transforms(configs)
         self._compiled: dict[tuple[int, int], Callable] = {}
 
+    @functools.cached_property
+    def ready_model(self) -> nn.Module:
+        """The model; one that knows its classes by name has read them."""
+        return with_vocabulary(self.model, self.variables)
+
     def predict(self, images: Any, tta: bool = False) -> "SegmentationResult | list[SegmentationResult]":
         """Segments images.
 
@@ -238,7 +244,7 @@ class Segmenter:
 
     def _predictor(self, size: tuple[int, int]) -> Callable:
         if size not in self._compiled:
-            self._compiled[size] = jit(make_predict(self.model, self.config["preprocess"], size))
+            self._compiled[size] = jit(make_predict(self.ready_model, self.config["preprocess"], size))
         return self._compiled[size]
 
 

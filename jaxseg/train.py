@@ -35,6 +35,7 @@ from jaxseg.losses import loss_configs
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.names import sample_shape
+from jaxseg.text.vocabulary import with_vocabulary
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[Any] = ()) -> Evaluation:
@@ -77,6 +78,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     state = jax.device_put(state, replicated(mesh))
     checkpoints = Checkpointer(workdir / CHECKPOINT_FOLDER, **config.checkpoint)
     state = checkpoints.restore(state, say=print) or state
+    evaluator.model = model = with_vocabulary(model, state.variables)
     start = int(state.step)
     writer = Writer(workdir, config.total_steps, start)
     batches = train_batches(
@@ -134,6 +136,9 @@ def prepare_data(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any], dict[s
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.classes, config.data.palette = source.classes, source.palette
+        text = config.model.get("text_encoder") or {"vocabulary": ()}
+        if text.get("dataset_name") is None and text.get("vocabulary") is None:
+            text["vocabulary"] = source.classes
         for name in ("decode_head", "auxiliary_head"):
             several = isinstance(config.model.get(name), tuple | list)
             for i, head in enumerate(config.model[name] if several else [config.model.get(name) or {}]):
@@ -182,9 +187,10 @@ def log_step(writer: Writer, step: int, logs: dict[str, Any], timer: Timer) -> N
     """Writes the logs of a step, and how fast the steps since the last log were."""
     values = {name: float(value) for name, value in logs.items()} | timer.lap(step)
     writer.write(step, "train", values)
-    accuracy = max(name for name in values if name.startswith("decode") and "acc" in name)  # the last head's
+    accuracies = [name for name in values if name.startswith("decode") and "acc" in name]
+    accuracy = f"acc {values[max(accuracies)]:.1f}  " if accuracies else ""  # the last head's; masks have none
     writer.say(
-        f"step {step}/{writer.total_steps}  loss {values['loss']:.4f}  acc {values[accuracy]:.1f}  "
+        f"step {step}/{writer.total_steps}  loss {values['loss']:.4f}  {accuracy}"
         f"lr {values['lr']:.2e}  {values['seconds_per_step']:.3f} s/step  "
         f"{values['images_per_second']:.1f} img/s  eta {duration(values['eta_seconds'])}"
     )
@@ -210,7 +216,8 @@ def describe(
     device = jax.devices()[0]
     heads = config.model.decode_head
     head = heads[-1] if isinstance(heads, tuple | list) else heads
-    backbone, head = (run_config.type_name(part["type"]) for part in (config.model.backbone, head))
+    encoder = config.model.get("image_encoder") or config.model.backbone
+    backbone, head = (run_config.type_name(part["type"]) for part in (encoder, head))
     counts = ", ".join(f"{len(source)} {part}" for part, source in sources.items())
     lines = [
         f"{config.name}: {backbone} + {head}, "

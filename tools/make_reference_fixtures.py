@@ -15,6 +15,7 @@ said otherwise; `meta` in an `.npz` is JSON bytes that lists the cases: `json.lo
 """
 
 import argparse
+import gzip
 import json
 import logging
 import sys
@@ -39,12 +40,14 @@ from mmengine.registry import PARAM_SCHEDULERS, init_default_scope  # noqa: E402
 from mmengine.structures import PixelData  # noqa: E402
 from mmseg.evaluation.metrics import IoUMetric  # noqa: E402
 from mmseg.models.decode_heads import psa_head  # noqa: E402
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead  # noqa: E402
 from mmseg.models.losses import CrossEntropyLoss, FocalLoss, accuracy  # noqa: E402
 from mmseg.models.losses import kldiv_loss as _kldiv_loss  # noqa: E402, F401  (not registered otherwise)
 from mmseg.models.losses.focal_loss import py_sigmoid_focal_loss  # noqa: E402
 from mmseg.registry import MODELS  # noqa: E402
 from mmseg.structures import SegDataSample  # noqa: E402
 from mmseg.structures.sampler import OHEMPixelSampler  # noqa: E402
+from mmseg.utils import get_classes, get_predefined_templates, tokenizer  # noqa: E402
 
 
 class PSAMask(torch.nn.Module):
@@ -668,6 +671,11 @@ def _hrnet(**more: Any) -> dict[str, Any]:
     return {"type": "HRNet", "norm_cfg": BN, "extra": extra, **more}
 
 
+def _vit(kind: str = "VisionTransformer", **more: Any) -> dict[str, Any]:
+    sizes = {"img_size": [48, 64], "patch_size": 8, "embed_dims": 12, "num_layers": 3, "num_heads": 3}
+    return {"type": kind, **sizes, **more}
+
+
 def _convnext(**more: Any) -> dict[str, Any]:
     arch = {"depths": [1, 2, 1], "channels": [8, 12, 16]}
     return {"type": "mmpretrain.ConvNeXt", "arch": arch, "out_indices": [0, 2], "gap_before_final_norm": False, **more}
@@ -744,6 +752,16 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "cgnet_odd": ({"type": "CGNet", "num_blocks": [2, 3], "norm_cfg": {**BN, "eps": 1e-3}}, ODD),
     "hrnet_odd": (_hrnet(), ODD),
     "hrnet_finest_only": (_hrnet(multiscale_output=False), EVEN),
+    "mit_odd": (
+        {
+            "type": "MixVisionTransformer",
+            "embed_dims": 8,
+            "num_layers": [1, 2, 1, 1],
+            "qkv_bias": False,
+            "mlp_ratio": 2,
+        },
+        ODD,
+    ),
     "mobilenet_v2_odd": ({"type": "MobileNetV2", "norm_cfg": BN, "widen_factor": 0.5}, ODD),
     "mobilenet_v3_large_odd": (
         {"type": "MobileNetV3", "norm_cfg": BN, "arch": "large", "out_indices": [1, 3, 16]},
@@ -759,10 +777,61 @@ BACKBONES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "resnest_one_result": (_resnest(radix=1, avg_down_stride=False), EVEN),
     "resnext_odd": (_resnet(50, "ResNeXt", groups=2, base_width=32), ODD),
     "resnext_d8_caffe": (_resnet(50, "ResNeXt", groups=4, base_width=8, style="caffe", **D8), EVEN),
+    "mscan_odd": (
+        {
+            "type": "MSCAN",
+            "embed_dims": [8, 12, 16, 20],
+            "mlp_ratios": [2, 2, 3, 2.5],
+            "depths": [1, 2, 1, 1],
+            "attention_kernel_sizes": [3, [1, 5], [1, 7], [3, 9]],
+            "attention_kernel_paddings": [1, [0, 2], [0, 3], [1, 4]],
+            "act_cfg": {"type": "ReLU"},
+            "norm_cfg": BN,
+        },
+        ODD,
+    ),
+    "pcpvt_odd": (
+        {
+            "type": "PCPVT",
+            "embed_dims": [8, 12, 16, 20],
+            "num_heads": [1, 2, 4, 5],
+            "depths": [1, 2, 1, 1],
+            "qkv_bias": True,
+            "norm_cfg": {"type": "LN", "eps": 1e-3},
+        },
+        ODD,
+    ),
+    "svt_odd": (
+        {
+            "type": "SVT",
+            "embed_dims": [8, 12, 16],
+            "num_heads": [1, 2, 4],
+            "depths": [2, 3, 2],
+            "qkv_bias": True,
+            "windiow_sizes": [7, 5, 3],
+        },
+        ODD,
+    ),
+    "svt_one_side": (
+        {"type": "SVT", "embed_dims": [8, 12], "num_heads": [1, 2], "depths": [2, 2], "windiow_sizes": [4, 2]},
+        [2, 3, 48, 52],
+    ),
     "fast_scnn_odd": (
         {"type": "FastSCNN", "norm_cfg": BN, "align_corners": True, "dw_act_cfg": "default", "out_indices": [2, 0]},
         ODD,
     ),
+    "beit_norms": (_vit("BEiT", out_indices=[0, 2], patch_norm=True, final_norm=True, qv_bias=False), [2, 3, 55, 66]),
+    "beit": (_vit("BEiT", num_fcs=3), [2, 3, 48, 64]),
+    "mae": (_vit("MAE", out_indices=[1, 2]), [2, 3, 48, 64]),
+    "vit_norms_odd": (
+        _vit(out_indices=[0, 2], out_origin=True, patch_norm=True, patch_bias=True, pre_norm=True, final_norm=True),
+        ODD,
+    ),
+    "vit_no_class_token_odd": (
+        _vit(with_cls_token=False, patch_pad="same", interpolate_mode="bilinear", qkv_bias=False, num_fcs=3),
+        ODD,
+    ),
+    "vit_as_many_patches": (_vit(norm_cfg={"type": "LN", "eps": 1e-3}, act_cfg={"type": "ReLU"}), [1, 3, 96, 32]),
     "convnext": (_convnext(), EVEN),
     "convnext_v2_odd": (
         _convnext(use_grn=True, layer_scale_init_value=0.0, linear_pw_conv=False, stem_patch_size=2, out_indices=1),
@@ -813,6 +882,8 @@ HEADS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
         ("gc", "GCHead", MAP, {"pooling_type": "avg", "fusion_types": ["channel_mul", "channel_add"]}),
         ("gc_attention", "GCHead", MAP, {"concat_input": False}),
         ("lraspp", "LRASPPHead", WINDOWED, {"input_transform": "multiple_select"}),
+        ("setr_up", "SETRUPHead", MAP, {"num_convs": 2, "up_scale": 3, "kernel_size": 1}),
+        ("setr_mla", "SETRMLAHead", [[2, 12, 9, 7], [2, 24, 9, 7]], {"mla_channels": 8, "up_scale": 2}),
     )
 }
 # Those that resize nothing.
@@ -831,6 +902,17 @@ HEADS |= {
     "nl_concatenation": _head("NLHead", MAP, mode="concatenation", norm_cfg=None),
     "nl_dot_product": _head("NLHead", MAP, mode="dot_product"),
     "nl_gaussian": _head("NLHead", MAP, mode="gaussian", concat_input=False),
+    "segmenter": _head(
+        "SegmenterMaskTransformerHead",
+        MAP,
+        num_layers=2,
+        num_heads=3,
+        embed_dims=12,
+        mlp_ratio=2,
+        qkv_bias=False,
+        norm_cfg={"type": "LN", "eps": 1e-4},
+    ),
+    "segformer": _head("SegformerHead", LEVELS, interpolate_mode="bicubic", act_cfg={"type": "GELU"}),
     "psa": _head("PSAHead", MAP, mask_size=[5, 8], normalization_factor=None),
     "psa_collect": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[11, 9], psa_type="collect", shrink_factor=1),
     "psa_collect_compact": _head("PSAHead", MAP, mask_size=[7, 9], psa_type="collect", compact=True),
@@ -838,6 +920,31 @@ HEADS |= {
     "psa_distribute": _head("PSAHead", [[2, 24, 8, 10]], mask_size=[3, 21], psa_type="distribute"),
 }
 
+
+def _kernel_update(updator: dict[str, Any], **more: Any) -> dict[str, Any]:
+    updator = {"type": "KernelUpdator", "in_channels": 8, "feat_channels": 8, "norm_cfg": {"type": "LN"}, **updator}
+    base = {"type": "KernelUpdateHead", "num_heads": 4, "feedforward_channels": 12, "in_channels": 16}
+    return {**base, "out_channels": 16, "kernel_updator_cfg": updator, **more}
+
+
+HEADS["knet"] = (
+    {
+        "type": "IterativeDecodeHead",
+        "num_stages": 2,
+        "kernel_generate_head": _head("FCNHead", MAP, num_convs=1)[0],
+        "kernel_update_head": [
+            _kernel_update(
+                {"gate_norm_act": True, "activate_out": True, "gate_sigmoid": False, "act_cfg": {"type": "GELU"}},
+                feat_transform_cfg={"kernel_size": 3, "norm_cfg": BN},
+                feat_gather_stride=2,
+                mask_transform_stride=2,
+                with_ffn=False,
+            ),
+            _kernel_update({}, mask_transform_stride=2, num_mask_fcs=1, num_ffn_fcs=3, dropout=0.1),
+        ],
+    },
+    MAP,
+)
 
 PLAIN = [[2, channels, 9, 7] for channels in (8, 12, 16, 20)]
 NECKS: dict[str, tuple[dict[str, Any], list[list[int]]]] = {
@@ -877,7 +984,7 @@ def _figures(name: str, module: torch.nn.Module, shapes: list[list[int]], sample
     rng = np.random.default_rng(seed)
     inputs = [torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)) for shape in shapes]
     fill_module(module).eval()
-    is_head = hasattr(module, "conv_seg")
+    is_head = isinstance(module, BaseDecodeHead) or hasattr(module, "kernel_generate_head")
     is_backbone = len(shapes) == 1 and shapes[0][1] == 3
 
     def run(dtype: torch.dtype) -> list[np.ndarray]:
@@ -933,10 +1040,16 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "da": HEADS["da"][0],
     "dm": HEADS["dm"][0],
     "hrnet": BACKBONES["hrnet_odd"][0],
+    "mit": BACKBONES["mit_odd"][0],
     "mobilenet_v2": BACKBONES["mobilenet_v2_odd"][0],
     "mobilenet_v3": BACKBONES["mobilenet_v3_small_odd"][0],
     "resnest": _resnest(groups=2, base_width=32),
     "resnext": BACKBONES["resnext_odd"][0],
+    "mscan": BACKBONES["mscan_odd"][0],
+    "knet": HEADS["knet"][0],
+    "light_ham": _head("LightHamHead", LEVELS, ham_channels=16, norm_cfg={"type": "GN", "num_groups": 4})[0],
+    "pcpvt": BACKBONES["pcpvt_odd"][0],
+    "svt": BACKBONES["svt_odd"][0],
     "fcn": HEADS["fcn_dilated"][0],
     "fcn_no_convs": HEADS["fcn_no_convs"][0],
     "psp": HEADS["psp"][0],
@@ -949,12 +1062,19 @@ INITIALISATION: dict[str, dict[str, Any]] = {
     "nl": HEADS["nl"][0],
     "psa": HEADS["psa"][0],
     "nl_concatenation": HEADS["nl_concatenation"][0],
+    "segformer": HEADS["segformer"][0],
     "aspp": HEADS["aspp"][0],
     "fast_scnn": BACKBONES["fast_scnn_odd"][0],
     "sep_fcn": HEADS["sep_fcn"][0],
+    "segmenter": {**HEADS["segmenter"][0], "embed_dims": 48, "init_std": 0.1},
+    "setr_mla": HEADS["setr_mla"][0],
+    "setr_up": HEADS["setr_up"][0],
     "sep_aspp_alone": HEADS["sep_aspp_alone"][0],
     "erfnet": BACKBONES["erfnet"][0],
     "unet": BACKBONES["unet_deconv"][0],
+    "beit": _vit("BEiT", embed_dims=48, init_values=0.25),
+    "mae": _vit("MAE", embed_dims=48, init_values=0.5),
+    "vit": _vit(embed_dims=48, patch_bias=True, final_norm=True),
     "feature2pyramid": NECKS["feature2pyramid"][0],
     "mla": NECKS["mla"][0],
     "multilevel": NECKS["multilevel"][0],
@@ -1040,9 +1160,175 @@ def points(folder: Path) -> None:
     save_npz(folder / "points.npz", {"train_cfg": train_cfg, "test_cfg": test_cfg, "cases": cases}, arrays)
 
 
+SAN: dict[str, Any] = {
+    "type": "MultimodalEncoderDecoder",
+    "encoder_resolution": 0.5,
+    "image_encoder": {
+        "type": "VisionTransformer",
+        "img_size": [32, 48],
+        "patch_pad": 0,
+        "embed_dims": 8,
+        "num_layers": 3,
+        "num_heads": 2,
+        "out_origin": True,
+        "out_indices": [0, 1, 2],
+        "output_cls_token": True,
+        "pre_norm": True,
+        "act_cfg": {"type": "QuickGELU"},
+        "frozen_exclude": ["pos_embed"],
+    },
+    "text_encoder": {
+        "type": "CLIPTextEncoder",
+        "vocabulary": ["wall-other", "potted plant", "TV's", "caf\u00e9 No. 42", "road"],
+        "embed_dims": 8,
+        "num_layers": 2,
+        "num_heads": 2,
+        "output_dims": 6,
+        "norm_cfg": {"type": "LN", "eps": 1e-5},
+    },
+    "decode_head": {
+        "type": "SideAdapterCLIPHead",
+        "num_classes": 5,
+        "deep_supervision_idxs": [3],
+        "san_cfg": {
+            "in_channels": 3,
+            "clip_channels": 8,
+            "embed_dims": 12,
+            "num_queries": 7,
+            "cfg_encoder": {"num_encode_layer": 4, "num_heads": 3, "mlp_ratio": 2},
+            "cfg_decoder": {
+                "num_heads": 2,
+                "num_layers": 1,
+                "embed_channels": 5,
+                "mlp_channels": 9,
+                "num_mlp": 3,
+                "rescale": True,
+            },
+            "norm_cfg": {"type": "LN", "eps": 1e-6},
+        },
+        "maskgen_cfg": {
+            "sos_token_num": 7,
+            "num_layers": 2,
+            "embed_dims": 8,
+            "num_heads": 2,
+            "out_dims": 6,
+            "act_cfg": {"type": "QuickGELU"},
+            "norm_cfg": {"type": "LN", "eps": 1e-5},
+        },
+        "train_cfg": {
+            "num_points": 40,
+            "oversample_ratio": 3.0,
+            "importance_sample_ratio": 0.75,
+            "assigner": {
+                "type": "HungarianAssigner",
+                "match_costs": [
+                    {"type": "ClassificationCost", "weight": 2.0},
+                    {"type": "CrossEntropyLossCost", "weight": 5.0, "use_sigmoid": True},
+                    {"type": "DiceCost", "weight": 5.0, "pred_act": True, "eps": 1.0},
+                ],
+            },
+        },
+        "loss_decode": [
+            {
+                "type": "CrossEntropyLoss",
+                "loss_name": "loss_cls_ce",
+                "loss_weight": 2.0,
+                "class_weight": [1.0, 1.0, 1.0, 1.0, 1.0, 0.1],
+            },
+            {"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_name": "loss_mask_ce", "loss_weight": 5.0},
+            {
+                "type": "DiceLoss",
+                "ignore_index": None,
+                "naive_dice": True,
+                "eps": 1,
+                "loss_name": "loss_mask_dice",
+                "loss_weight": 5.0,
+            },
+        ],
+    },
+    "test_cfg": {"mode": "whole"},
+}
+TEXTS = [
+    "Hello,  World!! it's 2 o'clock -- they'll   we've don't",
+    "a &amp;amp; b &lt;c&gt; under_score-dash/slash",
+    "x\u00b2 \u00bd Stra\u00dfe \u6f22\u5b57 \U0001f600",
+    "word " * 100,
+    "",
+]
+
+
+def text(folder: Path) -> None:
+    """Tokens of texts; and CLIP's table of merges, without those that the tests don't need (empty lines)."""
+    encoder, used = tokenizer._tokenizer, set()
+
+    class Recorder(dict):
+        def __contains__(self, pair: object) -> bool:
+            found = super().__contains__(pair)
+            return bool(found) and not used.add(pair)
+
+    ranks, encoder.bpe_ranks = encoder.bpe_ranks, Recorder(encoder.bpe_ranks)
+    encoder.cache.clear()
+    names = [*get_classes("coco-stuff164k"), *SAN["text_encoder"]["vocabulary"]]
+    templates = [template for set_name in ("imagenet", "vild") for template in get_predefined_templates(set_name)]
+    tokenizer.tokenize([*names, *(template.format("x") for template in templates)])
+    tokens = tokenizer.tokenize([*TEXTS, *names]).numpy().astype(np.int32)
+    lines = [" ".join(pair) if pair in used else "" for pair in ranks]
+    table = gzip.compress("\n".join(["#version: 0.2", *lines, ""]).encode(), mtime=0)
+    (folder / "clip_merges.txt.gz").write_bytes(table)
+    save_npz(folder / "text.npz", {"texts": [*TEXTS, *names]}, {"tokens": tokens})
+
+
+def san(folder: Path) -> None:
+    """A small SAN: scores, losses and norms of gradients; random points are the first of a sequence, each time.
+
+    Sampled values of the scores: `scores.reshape(-1)[default_rng(0).integers(0, scores.size, 1000)]`.
+    """
+    config = json.loads(json.dumps(SAN))
+    model = MODELS.build(ConfigDict(config))
+    fill_module(model).double()
+    shape = (2, 3, 80, 112)
+    rng = np.random.default_rng(3)
+    images = torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32)).double()
+    labels = np.repeat(np.repeat(rng.integers(0, 5, (2, 5, 7)), 16, 1), 16, 2)
+    labels[0][labels[0] == 2] = IGNORE
+    samples = []
+    for label in labels:
+        sample = SegDataSample()
+        sample.gt_sem_seg = PixelData(data=torch.from_numpy(label.astype(np.int64))[None])
+        samples.append(sample)
+
+    def rand(*size: Any, **_: Any) -> torch.Tensor:
+        shape = size[0] if len(size) == 1 else size
+        steps = np.arange(1, shape[-2] + 1)[:, None] * np.array([0.7548776662466927, 0.5698402909980532])
+        return torch.from_numpy(np.broadcast_to(np.modf(0.5 + steps)[0], tuple(shape)).copy())
+
+    keys = [[key, list(value.shape)] for key, value in model.state_dict().items()]
+    with torch.no_grad():
+        scores = model.eval().encode_decode(images, [{"img_shape": shape[2:]}]).numpy()
+        embeddings = model.text_encoder().numpy()
+    with (
+        mock.patch.object(torch, "rand", rand),
+        mock.patch.object(torch, "float", torch.float64),
+        mock.patch.object(torch.Tensor, "float", torch.Tensor.double),
+    ):
+        found = model.train().loss(images, samples)
+    sum(found.values()).backward()
+    meta = {
+        "config": SAN,
+        "keys": keys,
+        "input_shape": shape,
+        "input_seed": 3,
+        "losses": {key: float(value) for key, value in found.items()},
+        "grad_norms": {key: float(p.grad.norm()) for key, p in model.named_parameters() if p.requires_grad},
+    }
+    places = np.random.default_rng(0).integers(0, scores.size, 1000)
+    arrays = {"scores": scores.reshape(-1)[places], "embeddings": embeddings, "label": labels.astype(np.uint8)}
+    save_npz(folder / "san.npz", meta, arrays)
+
+
 FIXTURES: dict[str, Callable[..., None]] = {
     function.__name__: function
-    for function in (losses, one_loss, schedules, optimizers, metrics, figures, initialisation, points)
+    for function in (losses, one_loss, schedules, optimizers, metrics, figures, initialisation, points, san, text)
 }
 
 FOLDERS = ("figures", "initialisation", "one_loss")

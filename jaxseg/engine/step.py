@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Integer, Num, PRNGKeyArray
 
 from jaxseg.engine.state import TrainState
@@ -17,6 +18,16 @@ from jaxseg.models.registry import Config
 def normalise(images: Num[Array, "b h w c"], mean: Sequence[float], std: Sequence[float]) -> Float[Array, "b h w c"]:
     """(images - mean) / std in float32, channel by channel; `mean` and `std` are in the images' units."""
     return (images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+
+
+def hold_frozen(model: nn.Module, params: Any) -> Any:
+    """The parameters, of which those that are not trained get no gradient."""
+    prefixes = model.frozen_parameters()
+    if not prefixes:
+        return params
+    flat = flatten_dict(params, sep="/")
+    held = {name: jax.lax.stop_gradient(leaf) for name, leaf in flat.items() if name.startswith(prefixes)}
+    return unflatten_dict(flat | held, sep="/")
 
 
 def compute_losses(
@@ -35,7 +46,8 @@ def compute_losses(
         variables: {"params": ..., "batch_stats": ...}.
         images: Normalised images.
         labels: Class indices.
-        rng: Key of dropout, stochastic depth and points; None: nothing is dropped, and points are always the same.
+        rng: Key of dropout, stochastic depth, points and bases; None: nothing is dropped, and the others are always the
+            same.
         train: Whether norm layers use, and learn from, the batch's statistics. If not, only the decode head
             runs and only its losses are returned.
         extras: What else the batch has for losses, such as "edge" [b h w].
@@ -44,8 +56,9 @@ def compute_losses(
         The total loss; the logs under the reference's names ("decode.loss_ce", "decode.acc_seg", ...); the
         updated batch_stats (as given when not training).
     """
-    rngs = None if rng is None else {"dropout": rng, "points": jax.random.fold_in(rng, 1)}
-    variables = {"batch_stats": {}, **variables}
+    names = ("points", "bases")
+    rngs = None if rng is None else {"dropout": rng} | {n: jax.random.fold_in(rng, i) for i, n in enumerate(names, 1)}
+    variables = {"batch_stats": {}, **variables, "params": hold_frozen(model, variables["params"])}
     outputs, updates = model.apply(variables, images, train=train, rngs=rngs, mutable=["batch_stats"])
     total, logs = model_losses(model, outputs, labels, extras)
     return total, logs, updates["batch_stats"] if train else variables["batch_stats"]

@@ -22,9 +22,11 @@ from jaxseg.losses.focal import focal_loss
 from jaxseg.losses.hausdorff import hausdorff_distance_loss
 from jaxseg.losses.kl_divergence import kl_divergence_loss
 from jaxseg.losses.lovasz import lovasz_loss
+from jaxseg.losses.masks import mask2former_losses, maskformer_losses
 from jaxseg.losses.ohem_cross_entropy import ohem_cross_entropy
 from jaxseg.losses.presence import present_classes
 from jaxseg.losses.samplers import SAMPLERS
+from jaxseg.losses.side_adapter import side_adapter_losses
 from jaxseg.losses.silog import silog_loss
 from jaxseg.losses.tversky import tversky_loss
 from jaxseg.models.layers.points import nearest_points
@@ -76,7 +78,10 @@ Logs = dict[str, Float[Array, ""]]
 # `losses(head, output, labels, extras) -> Logs`, of what the head returns while training.
 HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] = {
     "DDRHead": ddr_losses,
+    "Mask2FormerHead": mask2former_losses,
+    "MaskFormerHead": maskformer_losses,
     "PIDHead": pid_losses,
+    "SideAdapterCLIPHead": side_adapter_losses,
     "STDCHead": stdc_losses,
 }
 
@@ -142,6 +147,18 @@ def losses_of_each(head: Any, outputs: Mapping[str, Array], labels: Array, extra
 
 
 HEAD_LOSSES["DAHead"] = losses_of_each
+
+
+def losses_of_stages(head: Any, outputs: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:
+    """Of an IterativeDecodeHead: its losses for the logits of every stage, by the stage's name behind their own."""
+    return {
+        f"{key}.{name}": value
+        for name, logits in outputs.items()
+        for key, value in head_losses(head, logits, labels).items()
+    }
+
+
+HEAD_LOSSES["IterativeDecodeHead"] = losses_of_stages
 
 
 def enc_head_losses(head: Any, output: Mapping[str, Array], labels: Array, extras: Mapping[str, Array]) -> Logs:

@@ -1,4 +1,4 @@
-"""Reads checkpoints of PyTorch's (.pth) and .safetensors, without PyTorch and without running anything in them.
+"""Reads checkpoints of PyTorch's (.pth), .safetensors and .npz, without PyTorch and without running anything in them.
 
 `unpickle.py` reads the pickle in a checkpoint as inert records, `tensors.py` gives those of tensors their values,
 and here are the files around them: where a pickle lies, and where the bytes of its storages do.
@@ -12,6 +12,7 @@ import mmap
 import os
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from os import PathLike
@@ -65,10 +66,12 @@ MALFORMED = (
     NotImplementedError,
     OSError,
     RecursionError,
+    SyntaxError,
     TypeError,
     ValueError,
     Warning,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -80,7 +83,7 @@ class Checkpoint:
 
     Attributes:
         path: The file.
-        format: "zip" (PyTorch 1.6 and later), "legacy" (before), or "safetensors".
+        format: "zip" (PyTorch 1.6 and later), "legacy" (before), "safetensors" or "npz".
         content: What was saved: dicts, lists, tuples, sets, numbers, strings and arrays; a `Record` for every
             object of a class that is not read. Tensors are read-only views into the file where its bytes allow it.
             NumPy's scalars are Python numbers, an OrderedDict is a dict.
@@ -169,7 +172,7 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Shaped[np.ndarray, "
     modules save as `_extra_state` is left out; numbers become arrays without dimensions.
 
     Args:
-        path: A .pth file, also of old versions of PyTorch, or a .safetensors file.
+        path: A .pth file, also of old versions of PyTorch, or a .safetensors or .npz file.
 
     Returns:
         Read-only views into the file, which is mapped into memory: nothing is read before it is used, and the file
@@ -213,7 +216,10 @@ def _read(path: Path) -> tuple[str, Any]:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         start = mapped[:512]
         if start.startswith(b"PK\x03\x04"):
-            return "zip", _read_zip(mapped, file)
+            archive = _Zip(mapped, file)
+            if archive.entries and all(name.endswith(".npy") for name in archive.entries):
+                return "npz", _read_npz(archive)
+            return "zip", _read_zip(mapped, archive)
     if start.startswith(b"\x80"):
         return "legacy", _read_legacy(mapped)
     header = int.from_bytes(start[:8], "little")
@@ -287,9 +293,19 @@ class _Zip:
         return np.frombuffer(inflated, np.uint8)
 
 
-def _read_zip(mapped: mmap.mmap, file: IO[bytes]) -> Any:
+def _read_npz(archive: _Zip) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """NumPy's format, which weights from JAX are in: an array in every entry NAME.npy."""
+    arrays = {}
+    for name in archive.entries:
+        array = np.lib.format.read_array(io.BytesIO(archive.read(name).tobytes()), allow_pickle=False)
+        if array.dtype.kind not in "biuf":
+            raise Damage(f"its array {name[:80]} has the dtype {array.dtype!s:.40}, which is not supported")
+        arrays[name.removesuffix(".npy")] = array
+    return arrays
+
+
+def _read_zip(mapped: mmap.mmap, archive: _Zip) -> Any:
     """PyTorch's format since 1.6: PREFIX/data.pkl, PREFIX/data/KEY for every storage, PREFIX/byteorder."""
-    archive = _Zip(mapped, file)
     pickles = [name for name in archive.entries if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
         raise Damage("a zip archive, but no checkpoint of PyTorch's (it has no data.pkl)")

@@ -15,10 +15,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxseg.errors import CheckpointError, ConfigError, did_you_mean
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.names import (
-    CLASS_LAYER,
     Path,
     Source,
     dotted_name,
+    encoder,
     of_classes,
     reference_constants,
     reference_name,
@@ -86,9 +86,10 @@ def match_state_dict(
     """Finds the variable of every tensor, strictly both ways; arguments and errors as in `convert`."""
     known = sources(model)
     if source not in known:
-        kind = type(model.backbone).__name__
+        kind = type(encoder(model)).__name__
         raise ConfigError(f"{kind} has no source {source!r}. {did_you_mean(source, known)}")
     rules, constants = known[source], reference_constants(model)
+    state_dict = rules.prepared(state_dict)
     shapes = {path: shape for path, shape in variable_shapes(model).items() if _belongs(path, rules)}
     ours = _by_reference_name(shapes)
     there = {_normalised(rules.rename(name) or "") for name in state_dict}
@@ -101,6 +102,7 @@ def match_state_dict(
     variables: dict[Path, np.ndarray] = {}
     names: dict[str, Path] = {}
     unused, problems, ignored, other_classes = [], [], [], []
+    only_classes = True
     for name, tensor in state_dict.items():
         arrays = {} if name.endswith(IGNORED) else rules.arrays(name, np.asarray(tensor))
         arrays = {
@@ -117,12 +119,14 @@ def match_state_dict(
             if array.shape != shape and rules.fit is not None:
                 array = rules.fit(renamed, array, shape)
             if path in variables:
+                only_classes = False
                 problems.append(f"twice in the checkpoint: {'/'.join(path)}, the second time as {name}")
             elif array.shape == shape:
                 variables[path], names[name if len(arrays) == 1 else f"{name}: {renamed}"] = array, path
-            elif new_classes and of_classes(path):
+            elif of_classes(path) and new_classes:
                 other_classes.append(path)
             else:
+                only_classes = only_classes and of_classes(path)
                 problems.append(f"{name}: {array.shape} does not fit {'/'.join(path)} {shape}")
                 variables[path] = array
     for name in rules.zeros:
@@ -136,7 +140,7 @@ def match_state_dict(
     if problems:
         lines = "\n  ".join(problem.strip() for problem in problems[:SHOWN])
         more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        if not missing and not unused and all(CLASS_LAYER in problem for problem in problems):
+        if not missing and not unused and only_classes:
             more += "\nIt is of other classes; new_classes=True (--new_classes) leaves classifiers as initialised."
         raise CheckpointError(f"The checkpoint does not fit the model ({len(problems)} problems):\n  {lines}{more}")
     return Match(variables, names, unfilled, ignored)
@@ -148,9 +152,8 @@ def likeliest_source(model: nn.Module, state_dict: Mapping[str, np.ndarray]) -> 
 
     def problems(rules: Source) -> int:
         ours = _by_reference_name({path: shape for path, shape in shapes.items() if _belongs(path, rules)})
-        names = {
-            key for name in state_dict if not name.endswith(IGNORED) for key in rules.arrays(name, state_dict[name])
-        }
+        arrays = rules.prepared(state_dict)
+        names = {key for name in arrays if not name.endswith(IGNORED) for key in rules.arrays(name, arrays[name])}
         there = {_normalised(name) for name in names - constants}
         return len(there - ours.keys()) + sum(not rules.may_lack(ours[name]) for name in ours.keys() - there)
 

@@ -56,7 +56,7 @@ def read_pretrained(
     """Reads a checkpoint into the model that a config describes.
 
     Args:
-        checkpoint: A .pth or .safetensors file.
+        checkpoint: A .pth, .safetensors or .npz file.
         config: Of the reference's, a path, which is read and never run; or a recipe of ours. None: the config that
             the reference wrote into the checkpoint.
         overrides: Values for the reference's config, by dotted name.
@@ -117,7 +117,7 @@ def starting_weights(path: str | Path, model: nn.Module) -> dict[str, Any]:
     """What a checkpoint file holds for a model, to start training from.
 
     Args:
-        path: A .pth or .safetensors file: of a segmentor, or of a source of its backbone.
+        path: A .pth, .safetensors or .npz file: of a segmentor, or of a source of its backbone.
         model: The segmentor.
 
     Returns:

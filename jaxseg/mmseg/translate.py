@@ -47,6 +47,8 @@ HOOKS = (
 )  # fmt: skip
 # The last three are PointRend's.
 TEST_FIELDS = ("mode", "crop_size", "stride", "subdivision_steps", "subdivision_num_points", "scale_factor")
+# Norm layers that may be frozen: those of a whole part.
+FREEZABLE = re.compile(r"model\.(backbone|decode_head|auxiliary_head)(\[\d+\])?\.norm_cfg")
 HEAD_FIELDS = ("decode_head", "auxiliary_head")
 
 
@@ -197,8 +199,10 @@ def _part(fields: Fields) -> dict[str, Any]:
 def _value(value: Any, where: str, ignored: dict[str, str]) -> Any:
     if isinstance(value, Mapping):
         part = _part(Fields(value, where, ignored))
-        if where.endswith("norm_cfg") and not part.pop("requires_grad", True):
-            raise ConfigError(f"{where}.requires_grad=False has no counterpart here: norms are trained")
+        if where.endswith("norm_cfg") and part.get("requires_grad", True):
+            part.pop("requires_grad", None)
+        elif where.endswith("norm_cfg") and not FREEZABLE.fullmatch(where):
+            raise ConfigError(f"{where}.requires_grad=False has no counterpart here: norms are frozen by part")
         return part
     if isinstance(value, tuple):
         return tuple(_value(item, f"{where}[{i}]", ignored) for i, item in enumerate(value))

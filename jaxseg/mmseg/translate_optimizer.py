@@ -3,12 +3,17 @@
 import math
 from typing import Any
 
-from jaxseg.engine.optim import CLIP_FIELDS, OPTIMIZERS, RULES
+from jaxseg.engine.optim import CLIP_FIELDS, LAYER_RULES, OPTIMIZERS, RULES
 from jaxseg.engine.schedules import PIECES, WARMUP, build_schedule
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.mmseg.fields import Fields, is_number
 
 ENDLESS = 10**9  # the reference's `end` of a piece of the schedule that has none
+CONSTRUCTORS = (
+    "DefaultOptimWrapperConstructor",
+    "LearningRateDecayOptimizerConstructor",
+    "LayerDecayOptimizerConstructor",
+)
 # Fields of PyTorch's optimizers that have this value only here.
 OPTIMIZER_CONSTANTS = {"dampening": 0, "amsgrad": False, "maximize": False}
 
@@ -26,10 +31,17 @@ def translate_optimizer(fields: Fields) -> tuple[dict[str, Any], bool]:
         raise ConfigError(
             f"{fields.name('type')}={kind!r} has no counterpart here; OptimWrapper and AmpOptimWrapper have"
         )
-    fields.expect("accumulative_counts", 1)
-    fields.expect("constructor", None, "DefaultOptimWrapperConstructor")
+    constructor = fields.text("constructor", None) or CONSTRUCTORS[0]
+    if constructor not in CONSTRUCTORS:
+        raise ConfigError(
+            f"{fields.name('constructor')}={constructor!r} has no counterpart here. "
+            f"{did_you_mean(constructor, CONSTRUCTORS)}"
+        )
     optimizer = _rule(fields.section("optimizer"))
-    paramwise = _paramwise(fields.section("paramwise_cfg", None))
+    section = fields.section("paramwise_cfg", None)
+    paramwise = _paramwise(section) if constructor == CONSTRUCTORS[0] else _by_layer(section, constructor)
+    if (counts := fields.whole("accumulative_counts", 1)) != 1:
+        optimizer["accumulative_counts"] = counts
     if "weight_decay" not in optimizer and optimizer["type"] == "AdamW":
         if paramwise is not None:  # its factors have nothing to multiply in the reference
             raise ConfigError(f"{fields.name('optimizer.weight_decay')} is missing")
@@ -43,7 +55,7 @@ def translate_optimizer(fields: Fields) -> tuple[dict[str, Any], bool]:
             raise ConfigError(f"{section.name('norm_type')}={norm['norm_type']!r} is not one of 1, 2, inf")
         clip = {"max_norm": section.number("max_norm")} | norm
         section.done(CLIP_FIELDS)
-    fields.done(("type", "optimizer", "paramwise_cfg", "clip_grad"))
+    fields.done(("type", "optimizer", "paramwise_cfg", "clip_grad", "constructor", "accumulative_counts"))
     return optimizer | {"paramwise_cfg": paramwise, "clip_grad": clip}, kind == "AmpOptimWrapper"
 
 
@@ -86,6 +98,20 @@ def _paramwise(fields: Fields) -> dict[str, Any] | None:
         rules["custom_keys"] = custom
     rules |= {name: fields.number(name) for name in RULES if name in fields}
     fields.done(RULES)
+    return rules
+
+
+def _by_layer(fields: Fields, constructor: str) -> dict[str, Any]:
+    """What `layer_decay` needs; the older constructor names the rate otherwise, and has no other kind."""
+    older = constructor == CONSTRUCTORS[2]
+    rules = {
+        "num_layers": fields.whole("num_layers"),
+        "decay_rate": fields.number("layer_decay_rate" if older else "decay_rate"),
+    }
+    if older:
+        fields.ignore("this constructor has one kind of decay", "decay_type")
+    rules["decay_type"] = "layer_wise" if older else fields.text("decay_type", "layer_wise")
+    fields.done(LAYER_RULES)
     return rules
 
 

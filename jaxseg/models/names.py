@@ -27,8 +27,9 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# The heads' last layers, the only ones that depend on the classes: of this name, or one that ends in it.
-CLASS_LAYER = "conv_seg"
+# Layers of the heads whose shapes depend on the classes: classifiers, EncNet's presence, what PointRend refines,
+# the classes of Segmenter, its norm of masks, and those of masks.
+CLASS_LAYERS = re.compile(r"_seg$|^se_layer$|^fcs_\d+$|^cls_emb$|^cls_embed|^mask_norm$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Source:
         ignored: Pattern of names, as they are in the file, that have no counterpart.
         zeros: Names, the reference's, of arrays of zeros that such a file leaves out.
         initial: Pattern of names, the reference's, of what such a file may lack: it stays as it is initialised.
+        prepare: What one array cannot say: makes of all arrays of the file, by its names, those that the rules are for.
         transform: What a name cannot say: makes of the reference's name and the array the array, or several by name.
         fit: Makes of the reference's name, the array and the shape that it should have an array of that shape; what
             it does not know it returns as it is.
@@ -52,6 +54,7 @@ class Source:
     ignored: str = "(?!)"
     zeros: tuple[str, ...] = ()
     initial: str = "(?!)"
+    prepare: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
     transform: Callable[[str, np.ndarray], np.ndarray | Mapping[str, np.ndarray]] | None = None
     fit: Callable[[str, np.ndarray, tuple[int, ...]], np.ndarray] | None = None
     whole: bool = False
@@ -63,6 +66,10 @@ class Source:
         for pattern, replacement in self.rules:
             name = re.sub(pattern, replacement, name)
         return name if self.whole else f"backbone.{name}"
+
+    def prepared(self, state_dict: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The arrays that the rules are for."""
+        return state_dict if self.prepare is None else self.prepare(state_dict)
 
     def arrays(self, name: str, array: np.ndarray) -> Mapping[str, np.ndarray]:
         """What an array of the file is, by the reference's names; nothing for what is ignored."""
@@ -82,7 +89,13 @@ REFERENCE = Source(whole=True)
 
 def sources(model: nn.Module) -> Mapping[str, Source]:
     """The checkpoints that a segmentor, or its backbone alone, can be filled from, by name."""
-    return {"mmseg": REFERENCE} | dict(getattr(model.backbone, "sources", {}))
+    part = model if hasattr(model, "sources") else model.backbone
+    return {"mmseg": REFERENCE} | dict(getattr(part, "sources", {}))
+
+
+def encoder(model: nn.Module) -> nn.Module:
+    """The part of a segmentor that sees the images first."""
+    return model.image_encoder if hasattr(model, "image_encoder") else model.backbone
 
 
 def reference_constants(model: nn.Module) -> dict[str, np.ndarray]:
@@ -90,7 +103,7 @@ def reference_constants(model: nn.Module) -> dict[str, np.ndarray]:
 
     A backbone, neck or head has them in a property `reference_constants`, by the names that they have below it.
     """
-    parts = {"backbone": model.backbone, "neck": getattr(model, "neck", None)}
+    parts = {name: getattr(model, name, None) for name in ("backbone", "neck", "image_encoder", "text_encoder")}
     for name in ("decode_head", "auxiliary_head"):
         head = getattr(model, name, None)
         parts |= (
@@ -125,9 +138,14 @@ def second_names(model: nn.Module, paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def sample_shape(model: nn.Module) -> tuple[int, int, int, int]:
-    """Of images to initialise a segmentor with; a part that needs larger ones has their size in `sample_size`."""
-    sizes = [getattr(part, "sample_size", (64, 64)) for part in (model.backbone, model.final_head)]
-    return 1, *map(max, *sizes), getattr(model.backbone, "in_channels", 3)
+    """Of images to initialise a segmentor with.
+
+    A backbone that takes no others has their size in `sample_size`; a head that needs larger ones than 64x64, too.
+    """
+    size = getattr(encoder(model), "sample_size", None)
+    if size is None:
+        size = map(max, getattr(model.final_head, "sample_size", (64, 64)), (64, 64))
+    return 1, *size, getattr(encoder(model), "in_channels", 3)
 
 
 def variable_shapes(model: nn.Module) -> dict[Path, jax.ShapeDtypeStruct]:
@@ -142,8 +160,8 @@ def reference_name(path: Path) -> str:
 
 
 def of_classes(path: Sequence[str]) -> bool:
-    """Whether a parameter belongs to a head's last layer."""
-    return any(part.endswith(CLASS_LAYER) for part in path)
+    """Whether a parameter belongs to a layer whose shape depends on the classes."""
+    return any(CLASS_LAYERS.search(part) for part in path)
 
 
 def dotted_name(model: nn.Module, path: Path) -> str:

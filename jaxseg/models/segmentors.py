@@ -14,7 +14,8 @@ class EncoderDecoder(nn.Module):
 
     Attributes:
         backbone: images, train -> tuple of feature maps.
-        decode_head: features, train -> logits; while training a dict, where its losses need more than logits.
+        decode_head: features, train -> logits; while training a dict, where its losses need more than logits. One that
+            `takes_size` is also given the images' height and width as `size`.
         neck: features, train -> features, or None.
         auxiliary_head: One head, several, or None. They are only run while training.
         test_cfg: How images are segmented: {"mode": "whole"}, or {"mode": "slide", "crop_size", "stride"}.
@@ -43,13 +44,14 @@ class EncoderDecoder(nn.Module):
             of what its losses need in place of its logits; see `jaxseg.losses.HEAD_LOSSES`.
         """
         features = self.features(images, train)
-        outputs = {"decode": self.decode_head(features, train)}
+        size = {"size": images.shape[1:3]} if getattr(self.decode_head, "takes_size", False) else {}
+        outputs = {"decode": self.decode_head(features, train, **size)}
         if train or self.is_initializing():
             outputs |= {name: head(features, train) for name, head in self.auxiliary_heads().items()}
         return outputs
 
-    def features(self, images: Float[Array, "b h w c"], train: bool) -> tuple[Float[Array, "b _ _ _"], ...]:
-        """What the heads choose from."""
+    def features(self, images: Float[Array, "b h w c"], train: bool) -> tuple[Any, ...]:
+        """What the heads choose from: maps, or pairs of a map and a class token."""
         features = self.backbone(images if self.dtype is None else images.astype(self.dtype), train)
         return features if self.neck is None else self.neck(features, train)
 
@@ -69,15 +71,26 @@ class EncoderDecoder(nn.Module):
         return self.decode_head
 
     @nn.nowrap
-    def frozen_parameters(self) -> tuple[str, ...]:
-        """Prefixes of the paths of parameters that are not trained."""
+    def parts(self) -> dict[str, nn.Module]:
+        """Backbone and heads, by the names of their parameters."""
         parts = {"backbone": self.backbone}
         for field in ("decode_head", "auxiliary_head"):
             part = getattr(self, field)
             several = isinstance(part, tuple | list)
             parts |= {f"{field}_{i}": item for i, item in enumerate(part)} if several else {field: part}
-        frozen = {name: getattr(part, "frozen_parameters", tuple)() for name, part in parts.items()}
+        return parts
+
+    @nn.nowrap
+    def frozen_parameters(self) -> tuple[str, ...]:
+        """Prefixes of the paths of parameters that are not trained."""
+        frozen = {name: getattr(part, "frozen_parameters", tuple)() for name, part in self.parts().items()}
         return tuple(f"{name}/{prefix}" for name, prefixes in frozen.items() for prefix in prefixes)
+
+    @nn.nowrap
+    def frozen_norms(self) -> tuple[str, ...]:
+        """The parts whose norm layers are not trained: those with `norm_cfg.requires_grad` False."""
+        norms = {name: getattr(part, "norm_cfg", None) or {} for name, part in self.parts().items()}
+        return tuple(name for name, norm_cfg in norms.items() if not norm_cfg.get("requires_grad", True))
 
 
 class CascadeEncoderDecoder(EncoderDecoder):

@@ -7,7 +7,9 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxseg.engine.layer_decay import rate_factor
 from jaxseg.engine.optim import build_optimizer, parameter_settings
+from jaxseg.engine.schedules import build_schedule
 from jaxseg.errors import ConfigError
 from jaxseg.mmseg.convert import reference_names
 from jaxseg.models import build_model
@@ -119,6 +121,82 @@ def test_what_is_frozen_stays_as_it_is(kind):
     np.testing.assert_array_equal(updates["layer2_0"], second_updates(scale=0.0)["layer2_0"])
 
 
+def test_norms_of_a_part_may_be_frozen():
+    model = {**MODEL, "backbone": {**MODEL["backbone"], "norm_cfg": {"type": "SyncBN", "requires_grad": False}}}
+    shapes = variable_shapes(build_model(model))
+    params = unflatten_dict({path[1:]: leaf for path, leaf in shapes.items() if path[0] == "params"})
+    settings = flatten_dict(parameter_settings(recipe({"type": "SGD", "lr": 0.1}, model=model), params))
+    frozen = {path for path, setting in settings.items() if not setting.trained}
+    assert frozen == {path for path in settings if path[0] == "backbone" and path[-1] in ("scale", "bias")}
+
+
+# Exponents of decay_rate in the reference's groups, by its own functions.
+LAYERS = {
+    ("ConvNeXt", "layer_wise", 12): {
+        "backbone.downsample_layers.0.0.weight": 13,
+        "backbone.downsample_layers.1.0.weight": 11,
+        "backbone.downsample_layers.2.1.bias": 10,
+        "backbone.downsample_layers.3.1.weight": 1,
+        "backbone.stages.0.2.gamma": 12,
+        "backbone.stages.1.0.norm.weight": 11,
+        "backbone.stages.2.0.gamma": 10,
+        "backbone.stages.2.26.gamma": 2,
+        "backbone.stages.3.1.gamma": 1,
+        "backbone.norm3.weight": 0,
+        "decode_head.conv_seg.weight": 0,
+    },
+    ("ConvNeXt", "stage_wise", 6): {
+        "backbone.downsample_layers.3.1.weight": 7,
+        "backbone.stages.0.0.gamma": 6,
+        "backbone.stages.3.0.gamma": 3,
+        "backbone.norm0.weight": 0,
+    },
+    ("BEiT", "layer_wise_vit", 24): {
+        "backbone.cls_token": 25,
+        "backbone.patch_embed.projection.bias": 25,
+        "backbone.layers.0.gamma_1": 24,
+        "backbone.layers.23.attn.qkv.weight": 1,
+        "neck.norm.weight": 0,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "exponents"),
+    LAYERS.items(),
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else "exponents",
+)
+def test_layer_decay(case, exponents):
+    backbone, kind, num_layers = case
+    for name, exponent in exponents.items():
+        assert rate_factor(backbone, name, num_layers, 0.9, kind) == 0.9**exponent, name
+
+
+def test_gradients_of_several_steps_make_one_update():
+    params = {"layer": {"kernel": jnp.ones((2, 3))}}
+    schedule = [{"type": "PolyLR", "power": 1.0, "eta_min": 0.0}]
+    optimizer = {"type": "AdamW", "lr": 0.1, "weight_decay": 0.1, "clip_grad": {"max_norm": 1.0}}
+    rng = np.random.default_rng(0)
+    gradients = [{"layer": {"kernel": rng.normal(0, 5, (2, 3)).astype(np.float32)}} for _ in range(4)]
+    several = build_optimizer(recipe(optimizer | {"accumulative_counts": 2}, schedule, total_steps=8), params)
+    state, updates = several.init(params), []
+    for gradient in gradients:
+        update, state = several.update(gradient, state, params)
+        updates.append(update["layer"]["kernel"])
+    assert not updates[0].any()
+    assert not updates[2].any()
+
+    # The rate is that of the last step, where this optimizer has that of its update.
+    rates = build_schedule(schedule, 8)
+    one = build_optimizer(recipe(optimizer, schedule, total_steps=8), params)
+    state = one.init(params)
+    for i in (0, 2):
+        mean = jax.tree.map(lambda a, b: (a + b) / 2, gradients[i], gradients[i + 1])
+        update, state = one.update(mean, state, params)
+        factor = rates.rate(i + 1, 0.1) / rates.rate(i // 2, 0.1)
+        np.testing.assert_allclose(updates[i + 1], update["layer"]["kernel"] * factor, rtol=1e-5)
+
+
 def test_depthwise_biases_decay_with_their_kernels():
     rules = {"dwconv_decay_mult": 0.1, "flat_decay_mult": 0.2}
     config = recipe({"type": "SGD", "lr": 0.1, "weight_decay": 1.0, "paramwise_cfg": rules})
@@ -148,6 +226,16 @@ def test_depthwise_biases_decay_with_their_kernels():
             "'lr_mul'.*Did you mean lr_mult",
         ),
         ({"type": "SGD", "lr": 0.1, "clip_grad": {"max_norm": 1.0, "norm_type": 3}}, "norm_type=3 is not one of"),
+        ({"type": "SGD", "lr": 0.1, "accumulative_counts": 0}, "accumulative_counts=0 must be a whole number"),
+        ({"type": "SGD", "lr": 0.1, "paramwise_cfg": {"decay_rate": 0.9}}, "needs num_layers and decay_rate"),
+        (
+            {"type": "SGD", "lr": 0.1, "paramwise_cfg": {"decay_rate": 0.9, "num_layers": 9}},
+            "'layer_wise' has no layers of ResNet.*BEiT",
+        ),
+        (
+            {"type": "SGD", "lr": 0.1, "paramwise_cfg": {"decay_rate": 0.9, "num_layers": 9, "decay_type": "stages"}},
+            "decay_type='stages' is not known",
+        ),
     ],
 )
 def test_errors(optimizer, message):

@@ -1,5 +1,6 @@
 """Checkpoints: what PyTorch wrote is read to the bit, and no file does harm."""
 
+import io
 import json
 import os
 import pickle
@@ -253,6 +254,37 @@ def test_no_state_dict(read, content, message):
 
 
 # Files that are no checkpoints.
+
+
+def npz_bytes(save=np.savez, **arrays) -> bytes:
+    file = io.BytesIO()
+    save(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz(read, save):
+    kernel = np.asfortranarray(np.random.default_rng(0).normal(0, 1, (2, 3, 4)).astype(np.float32))
+    arrays = {"block_0/kernel": kernel, "count": np.array(7), "half": np.arange(3, dtype=np.float16)}
+    found = read(npz_bytes(save, **arrays))
+    assert list(found) == list(arrays)
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(found[key], array)
+        assert found[key].dtype == array.dtype
+    assert read(npz_bytes(save, **arrays), read_checkpoint).format == "npz"
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([{}, None], object), "damaged or cut off .*allow_pickle"),
+        (np.array(["text"]), "its array a.npy has the dtype <U4, which is not supported"),
+        (np.zeros(2, ml_dtypes.bfloat16), r"its array a.npy has the dtype \|V2"),
+    ],
+)
+def test_npz_without_numbers(read, array, message):
+    with pytest.raises(CheckpointError, match=message):
+        read(npz_bytes(a=array))
 
 
 @pytest.mark.parametrize(
@@ -549,6 +581,8 @@ DAMAGED = ("small_zip.pth", "small_legacy.pth")
 
 
 def sound_file(file: str) -> bytes:
+    if file == "npz":
+        return npz_bytes(a=np.zeros(2, np.float32), b=np.zeros((2, 2), np.int16))
     if file != "safetensors":
         return (FIXTURES / file).read_bytes()
     fields = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
@@ -556,7 +590,7 @@ def sound_file(file: str) -> bytes:
     return safetensors_bytes(fields, bytes(16))
 
 
-@pytest.mark.parametrize("file", [*EVERYTHING, *DAMAGED, "safetensors"])
+@pytest.mark.parametrize("file", [*EVERYTHING, *DAMAGED, "safetensors", "npz"])
 def test_cut_off_anywhere(read, file):
     data = sound_file(file)
     for fraction in range(50):
@@ -586,7 +620,7 @@ def flip_bytes(read, file: str, times: int) -> tuple[int, int]:
     return tuple(outcomes)
 
 
-@pytest.mark.parametrize("file", [*DAMAGED, "safetensors"])
+@pytest.mark.parametrize("file", [*DAMAGED, "safetensors", "npz"])
 def test_flipped_bytes(read, file):
     start = time.monotonic()
     refused, loaded = flip_bytes(read, file, 2000)
@@ -595,7 +629,7 @@ def test_flipped_bytes(read, file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", [*DAMAGED, *EVERYTHING, "safetensors"])
+@pytest.mark.parametrize("file", [*DAMAGED, *EVERYTHING, "safetensors", "npz"])
 def test_many_flipped_bytes(read, file):
     refused, loaded = flip_bytes(read, file, 10_000)
     print(file, "refused", refused, "loaded", loaded)

@@ -197,6 +197,22 @@ def test_errors_name_the_file(tmp_path, text, name):
         load_config(path, {f"{name}.max_iters": 0})
 
 
+def test_decay_by_layers_and_accumulation(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(NEW)
+    fields = {
+        "optim_wrapper.accumulative_counts": 2,
+        "optim_wrapper.constructor": "LayerDecayOptimizerConstructor",
+        "optim_wrapper.paramwise_cfg": {"_delete_": True, "num_layers": 12, "layer_decay_rate": 0.9},
+        "model.backbone.norm_cfg.requires_grad": False,
+    }
+    recipe = load_config(path, fields)
+    assert recipe.optimizer.accumulative_counts == 2
+    rules = {"num_layers": 12, "decay_rate": 0.9, "decay_type": "layer_wise"}
+    assert plain(recipe.optimizer.paramwise_cfg) == rules
+    assert recipe.model.backbone.norm_cfg.requires_grad is False
+
+
 # What a 1.x config says, and what the error says.
 REFUSED = {
     "epochs": ({"train_cfg": {"type": "EpochBasedTrainLoop", "max_epochs": 9}}, "train_cfg is by epochs"),
@@ -214,7 +230,7 @@ REFUSED = {
     "no schedule": ({"default_hooks__param_scheduler": None}, "default_hooks.param_scheduler=None"),
     "rule": ({"default_hooks__checkpoint__rule": "less"}, "checkpoint.rule='less'"),
     "best": ({"default_hooks__checkpoint__save_best": ["mIoU", "mAcc"]}, "save_best="),
-    "accumulation": ({"optim_wrapper__accumulative_counts": 2}, "optim_wrapper.accumulative_counts=2"),
+    "accumulation": ({"optim_wrapper__accumulative_counts": 0}, "optim_wrapper.accumulative_counts=0"),
     "wrapper": ({"optim_wrapper__type": "ApexOptimWrapper"}, "optim_wrapper.type='ApexOptimWrapper'"),
     "constructor": ({"optim_wrapper__constructor": "LayerDecay"}, "optim_wrapper.constructor='LayerDecay'"),
     "optimizer": ({"optim_wrapper__optimizer__type": "Lion"}, "optim_wrapper.optimizer.type='Lion'"),
@@ -244,7 +260,10 @@ REFUSED = {
     "stride": ({"model__test_cfg": {"mode": "slide", "crop_size": 9}}, "model.test_cfg.stride is missing"),
     "resume": ({"resume": True, "load_from": "a.pth"}, "resume=True"),
     "scaled rate": ({"auto_scale_lr__enable": True, "auto_scale_lr__base_batch_size": None}, "auto_scale_lr"),
-    "frozen norms": ({"model__backbone__norm_cfg": {"type": "BN", "requires_grad": False}}, "norm_cfg.requires_grad"),
+    "frozen norms": (
+        {"model__decode_head__sub": {"norm_cfg": {"type": "BN", "requires_grad": False}}},
+        "model.decode_head.sub.norm_cfg.requires_grad=False",
+    ),
     "left over": ({"model__backbone___delete_": True}, "_delete_"),
 }
 

@@ -13,7 +13,7 @@ from compiling import quick_jit
 from jaxseg.errors import ConfigError
 from jaxseg.models import BACKBONES
 from jaxseg.models.registry import build
-from small_models import random_variables
+from small_models import random_variables, relative_error
 
 RESNET = {"depth": 18, "stem_channels": 8, "base_channels": 8}
 HRNET = {
@@ -27,9 +27,12 @@ HRNET = {
     for i, modules in enumerate((1, 1, 2, 1), start=1)
 }
 STDC = {"stdc_type": "STDCNet1", "channels": (4, 8, 16, 32, 48)}
+TRANSFORMER = {"embed_dims": 8, "num_layers": 3, "num_heads": 2, "out_indices": (0, 2)}
+TWINS = {"mlp_ratios": (2, 2, 2, 2), "depths": (1, 2, 1, 1), "drop_path_rate": 0.1}
 
 # Fields that make a backbone small.
 FIELDS = {
+    "BEiT": {"img_size": (97, 131), **TRANSFORMER},
     "BiSeNetV1": {
         "backbone_cfg": {"type": "ResNet", **RESNET},
         "spatial_channels": (4, 6, 8, 10),
@@ -68,6 +71,8 @@ FIELDS = {
         "psp_out_channels": 6,
         "out_channels": (8, 10, 12),
     },
+    "MAE": {"img_size": (97, 131), **TRANSFORMER},
+    "MixVisionTransformer": {"embed_dims": 4, "num_layers": (1, 2, 1, 1), "drop_path_rate": 0.1},
     "mmpretrain.ConvNeXt": {
         "arch": {"depths": (1, 2), "channels": (8, 12)},
         "out_indices": (0, 1),
@@ -81,6 +86,14 @@ FIELDS = {
     },
     "MobileNetV2": {"widen_factor": 0.25},
     "MobileNetV3": {"reduction_factor": 4},
+    "MSCAN": {
+        "embed_dims": (8, 12, 16, 20),
+        "mlp_ratios": (2, 2, 2, 2),
+        "depths": (1, 2, 1, 1),
+        "drop_path_rate": 0.1,
+        "norm_cfg": {"type": "BN"},
+    },
+    "PCPVT": {**TWINS, "embed_dims": (4, 8, 12, 16), "num_heads": (1, 2, 3, 4), "sr_ratios": (8, 4, 2, 1)},
     "PIDNet": {"channels": 4, "ppm_channels": 6},
     "ResNeSt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
     "ResNeXt": {"depth": 50, "stem_channels": 8, "base_channels": 4, "groups": 2, "base_width": 4},
@@ -94,11 +107,20 @@ FIELDS = {
         "ffm_cfg": {"out_channels": 12},
     },
     "STDCNet": {**STDC, "with_final_conv": True},
+    "SVT": {
+        **TWINS,
+        "embed_dims": (4, 8, 12, 16),
+        "num_heads": (1, 2, 2, 2),
+        "depths": (2, 2),
+        "windiow_sizes": (7, 4),
+    },
     "SwinTransformer": {"embed_dims": 8, "window_size": 3, "depths": (2, 1, 2, 1), "num_heads": (1, 2, 2, 4)},
     "UNet": {"base_channels": 4, "enc_num_convs": (2, 1, 1, 1, 1), "dec_num_convs": (2, 1, 1, 1)},
+    "VisionTransformer": {"img_size": 64, **TRANSFORMER},
 }
 # Stride and channels of every output, with these fields.
 OUTPUTS = {
+    "BEiT": ((16, 8), (16, 8)),
     "BiSeNetV1": ((8, 12), (8, 8), (16, 8)),
     "BiSeNetV2": ((8, 8), (4, 4), (8, 4), (16, 6), (32, 8)),
     "CGNet": ((2, 8 + 3), (4, 12 + 12 + 3), (8, 16 + 16)),
@@ -107,10 +129,14 @@ OUTPUTS = {
     "FastSCNN": ((8, 8), (32, 12), (8, 12)),
     "HRNet": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "ICNet": ((8, 8), (16, 10), (40, 12)),  # 32 in the end, but that a resize of an odd size to its half rounds down
+    "MAE": ((16, 8), (16, 8)),
+    "MixVisionTransformer": ((4, 4), (8, 8), (16, 16), (32, 32)),
     "mmpretrain.ConvNeXt": ((4, 8), (8, 12)),
     "mmpretrain.PoolFormer": ((4, 8), (8, 12), (16, 16), (16, 16)),
     "MobileNetV2": ((4, 8), (8, 8), (16, 24), (32, 80)),
     "MobileNetV3": ((2, 16), (4, 16), (8, 576)),
+    "MSCAN": ((4, 8), (8, 12), (16, 16), (32, 20)),
+    "PCPVT": ((4, 4), (8, 8), (16, 12), (32, 16)),
     "PIDNet": ((8, 8), (8, 16), (8, 8)),
     "ResNeSt": ((4, 16), (8, 32), (16, 64), (32, 128)),
     "ResNeXt": ((4, 16), (8, 32), (16, 64), (32, 128)),
@@ -119,11 +145,21 @@ OUTPUTS = {
     "ResNetV1d": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "STDCContextPathNet": ((8, 16), (16, 8), (8, 8), (8, 12)),
     "STDCNet": ((8, 16), (16, 32), (32, 1024)),
+    "SVT": ((4, 4), (8, 8)),
     "SwinTransformer": ((4, 8), (8, 16), (16, 32), (32, 64)),
     "UNet": ((16, 64), (8, 32), (4, 16), (2, 8), (1, 4)),
+    "VisionTransformer": ((16, 8), (16, 8)),
 }
-# Of the images, where maps are larger than this for others, because they grow again, or smaller.
-SIZES = {"ERFNet": (96, 136), "mmpretrain.ConvNeXt": (96, 160), "mmpretrain.PoolFormer": (96, 160)}
+# Of the images, where maps that grow again are larger than this for others, or what does not fill a patch is left out.
+SIZES = {
+    "BEiT": (96, 128),
+    "ERFNet": (96, 136),
+    "MAE": (96, 128),
+    "mmpretrain.ConvNeXt": (96, 160),
+    "mmpretrain.PoolFormer": (96, 160),
+}
+# These take images of one size.
+ONE_SIZE = {"BEiT", "MAE"}
 # These pool images to one pixel and normalise that, which is 0 where there is one image; the reference refuses it.
 POOLED = {"BiSeNetV1", "BiSeNetV2", "DDRNet", "FastSCNN", "ICNet", "PIDNet", "ResNeSt", "STDCContextPathNet"}
 # Parameters without a gradient, in the reference, too: a shift of all pixels that the next norm takes away.
@@ -133,6 +169,10 @@ IMAGES = np.random.default_rng(0).normal(0, 1, (1, 97, 131, 3)).astype(np.float3
 
 def backbone_of(name, **fields):
     return build(BACKBONES, {"type": name, **FIELDS[name], **fields}, "backbone")
+
+
+def small_images(name):
+    return IMAGES if name in ONE_SIZE else IMAGES[:, :33, :41]
 
 
 def enough(name, images):
@@ -199,19 +239,27 @@ def test_training(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_evaluation_leaves_the_statistics(name):
-    backbone = backbone_of(name)
-    variables = random_variables(backbone, IMAGES[:, :33, :41])
+def test_evaluation(name):
+    """Leaves the statistics as they are, and gives in bfloat16 nearly what it gives in float32.
+
+    Some of these small backbones are so ill-conditioned that rounding the weights and images alone moves them further.
+    """
+    backbone, images = backbone_of(name), IMAGES if name in ONE_SIZE else IMAGES[:, :64, :96]
+    variables = random_variables(backbone, images, initial=True)
     apply = quick_jit(lambda v, x: backbone.apply(v, x, False, mutable=["batch_stats"]))
-    outputs, updates = apply(variables, IMAGES[:, :33, :41])
+    outputs, updates = apply(variables, images)
     assert not moved(flatten_dict(updates.get("batch_stats", {})), variables)
-    assert all(np.isfinite(output).all() for output in outputs)
+    rounded = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16).astype(jnp.float32), (variables, images))
+    cases = zip(apply(variables, images.astype(jnp.bfloat16))[0], apply(*rounded)[0], outputs, strict=True)
+    for rough, of_rounded, output in cases:
+        assert rough.dtype == jnp.bfloat16
+        assert relative_error(rough, output) <= max(0.02, 2 * relative_error(of_rounded, output))
 
 
 @having("norm_eval")
 def test_norm_eval(name):
     """Uses the running statistics while training, and leaves them."""
-    images = IMAGES[:, :33, :41]
+    images = small_images(name)
     plain, frozen = backbone_of(name), backbone_of(name, norm_eval=True)
     variables = random_variables(plain, images)
     outputs, updates = quick_jit(lambda v, x: frozen.apply(v, x, True, mutable=["batch_stats"]))(variables, images)
@@ -223,7 +271,7 @@ def test_norm_eval(name):
 @having("frozen_stages")
 def test_frozen_stages(name):
     """What `frozen_parameters` names has no gradient, and its statistics stay; all else trains."""
-    images = IMAGES[:, :33, :41]
+    images = small_images(name)
     backbone = backbone_of(name, frozen_stages=1)
     variables = random_variables(backbone, images)
     _, gradients, stats = train_pass(backbone, variables, enough(name, images))
@@ -240,7 +288,7 @@ def test_frozen_stages(name):
     "name", {m.__call__: name for name, m in BACKBONES.items() if "with_cp" in m.__dataclass_fields__}.values()
 )
 def test_with_cp_changes_memory_only(name):
-    images = IMAGES[:, :33, :41]
+    images = small_images(name)
     plain, saving = backbone_of(name), backbone_of(name, with_cp=True)
     variables = random_variables(plain, images)
     for part, expected in zip(*(train_pass(backbone, variables, images) for backbone in (saving, plain)), strict=True):

@@ -17,12 +17,14 @@ CASES = [load_json(path) for path in sorted((FIXTURES / "initialisation").glob("
 def initial_variables(config, seeds):
     """Variables by the reference's names ("_" for "."), with an axis of seeds in front."""
     if config["type"] in BACKBONES:
-        module, inputs = build(BACKBONES, config, "backbone"), jnp.zeros((1, 64, 64, 3))
+        module = build(BACKBONES, config, "backbone")
+        inputs = jnp.zeros((1, *getattr(module, "sample_size", (64, 64)), 3))
     elif config["type"] in NECKS:
         counts = config.get("in_channels", [config.get("embed_dim")] * 4)
         module, inputs = build(NECKS, config, "neck"), [jnp.zeros((1, 8, 8, c)) for c in counts]
     else:
-        module, count = build(HEADS, config, "head"), config["in_channels"]
+        module = build(HEADS, config, "head")
+        count = config.get("kernel_generate_head", config)["in_channels"]
         maps = [jnp.zeros((1, 8, 8, c)) for c in ([count] if isinstance(count, int) else count)]
         inputs = maps
     init = jax.jit(lambda key: module.init(key, inputs))
@@ -43,7 +45,7 @@ def test_distributions(case):
         values = np.asarray(variables[name.replace(".", "_")], np.float64)
         assert values[0].size == np.prod(expected["shape"]), name
         spread, error = expected["std"], 5 * (2 / values.size) ** 0.5
-        assert abs(values.mean() - expected["mean"]) <= error * spread, name
+        assert abs(values.mean() - expected["mean"]) <= error * spread + 1e-6 * abs(expected["mean"]), name
         assert abs(values.std() - spread) <= error * spread, name
         if values.size >= 1000 and spread > 0:  # a normal distribution reaches beyond 3, a uniform one to 1.73
             reach = max(-expected["min"], expected["max"]) / spread

@@ -20,6 +20,7 @@ from jaxseg.models.layers.dual_resolution import (
     Bottleneck,
     residual_layer,
 )
+from jaxseg.models.layers.norm import at_least_float32
 from jaxseg.models.layers.resize import resize
 
 
@@ -40,7 +41,8 @@ class PixelAttention(nn.Module):
         size = fine.shape[1:3]
         of_coarse = resize(ConvModule(self.channels, 1, norm_cfg=BN, name="f_i")(coarse, train), size)
         of_fine = ConvModule(self.channels, 1, norm_cfg=BN, name="f_p")(fine, train)
-        gate = jax.nn.sigmoid(jnp.sum(of_fine * of_coarse, axis=-1, keepdims=True))
+        products = of_fine.astype(at_least_float32(fine.dtype)) * of_coarse
+        gate = jax.nn.sigmoid(jnp.sum(products, axis=-1, keepdims=True)).astype(fine.dtype)
         return gate * resize(coarse, size) + (1 - gate) * fine
 
 

@@ -56,11 +56,16 @@ class DecodeHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, features: Sequence[Float[Array, "b _ _ _"]], train: bool = False
-    ) -> Float[Array, "b h w out_channels"]:
-        """Returns float32 logits at the size of the decoded map."""
+        self, features: Sequence[Float[Array, "b _ _ _"]], train: bool = False, with_map: bool = False
+    ) -> Float[Array, "b h w out_channels"] | tuple[Float[Array, "b h w out_channels"], Float[Array, "b h w channels"]]:
+        """Returns float32 logits at the size of the decoded map.
+
+        For heads around this one: `with_map`, that map, too.
+        """
         self.check()
-        return self.classify(self.decode(self.select(features), train), train)
+        x = self.decode(self.select(features), train)
+        logits = self.classify(x, train)
+        return (logits, x) if with_map else logits
 
     def decode(self, x: Array | list[Array], train: bool) -> Float[Array, "b h w channels"]:
         """From the selected input to the map that is classified. Every head defines it."""

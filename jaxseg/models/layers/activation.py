@@ -27,9 +27,9 @@ class PReLU(nn.Module):
 
 
 def gelu(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
-    """X times the normal distribution's share below x (Hendrycks & Gimpel 2016), in float32 or more.
+    """The Gaussian error linear unit, x times the normal distribution's share below x (Hendrycks & Gimpel 2016).
 
-    By erf, as in PyTorch: XLA takes twice as long for jax.nn.gelu, which is by erfc.
+    Computed in float32 or more, and by erf, as in PyTorch: XLA takes twice as long for jax.nn.gelu, which is by erfc.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
@@ -42,6 +42,7 @@ ACTIVATIONS: dict[str, Callable] = {
     "GELU": lambda: gelu,
     "HSigmoid": lambda: jax.nn.hard_sigmoid,
     "HSwish": lambda: jax.nn.hard_swish,
+    "QuickGELU": lambda: lambda x: x * jax.nn.sigmoid(1.702 * x),
     "Sigmoid": lambda: jax.nn.sigmoid,
     "SiLU": lambda: jax.nn.silu,
     "Swish": lambda: jax.nn.silu,

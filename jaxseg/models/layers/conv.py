@@ -326,9 +326,9 @@ def _sum_of_windows(padded: Array, kernel: Array, stride: Pair, dilation: Pair) 
     """Every channel's windows times its kernel, summed by kernel rows first, which rounds less than one long sum."""
     rows: dict[int, Array] = {}
     for (i, j), window in shifted_windows(padded, kernel.shape[:2], stride, dilation):
-        product = window * kernel[i, j, 0]
+        product = (window * kernel[i, j, 0]).astype(_sum_type(padded))
         rows[i] = rows[i] + product if i in rows else product
-    return functools.reduce(jnp.add, rows.values())
+    return functools.reduce(jnp.add, rows.values()).astype(padded.dtype)
 
 
 def _depthwise_kernel_gradient(padded: Array, g: Array, size: Pair, stride: Pair, dilation: Pair) -> Array:

@@ -1,7 +1,11 @@
-"""Stages of a backbone that are not trained."""
+"""Parts of a model that are not trained."""
+
+from collections.abc import Iterable, Sequence
 
 import jax
 from jaxtyping import Array
+
+from jaxseg.models.names import Path, reference_name
 
 
 class FrozenStages:
@@ -17,3 +21,10 @@ class FrozenStages:
     def freeze(self, x: Array, stage: int) -> Array:
         """Lets no gradient into a frozen stage."""
         return jax.lax.stop_gradient(x) if stage <= self.frozen_stages else x
+
+
+def frozen_but(paths: Iterable[Path], trained: Sequence[str]) -> tuple[str, ...]:
+    """Those of the paths in whose names, which are the reference's, is none of `trained`; joined by "/"."""
+    parts = [part.replace(".", "_") for part in trained]
+    names = {path: reference_name(path).replace(".", "_") for path in paths}
+    return tuple("/".join(path) for path, name in names.items() if not any(part in name for part in parts))

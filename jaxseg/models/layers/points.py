@@ -1,5 +1,8 @@
 """Values of maps at points that lie between the pixels."""
 
+from collections.abc import Iterator
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
@@ -12,15 +15,25 @@ def sample_points(
     Beyond the map are zeros. 0 and 1 are the centres of the outermost pixels with `align_corners`, otherwise their
     outer edges.
     """
-    height, width = x.shape[1:3]
-    column, row = _coordinates(points, height, width, align_corners)
-    left, top = jnp.floor(column), jnp.floor(row)
     total = 0.0
-    for i, weight_y in ((top, 1 - (row - top)), (top + 1, row - top)):
-        for j, weight_x in ((left, 1 - (column - left)), (left + 1, column - left)):
-            inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
-            weight = jnp.where(inside, weight_y * weight_x, 0).astype(x.dtype)
-            total += weight[..., None] * _pixels(x, i, j)
+    for row, column, weight in _neighbours(points, *x.shape[1:3], align_corners):
+        total += weight.astype(x.dtype)[..., None] * _pixels(x, row, column)
+    return total
+
+
+def sample_shares(
+    labels: Integer[Array, "b h w"], points: Float[Array, "b n 2"], classes: Integer[Array, "b m k"]
+) -> Float[Array, "b n k"]:
+    """How much of each point is of each class: `sample_points` of maps that are 1 where a label is that class, else 0.
+
+    Args:
+        labels: Class indices.
+        points: As in `sample_points`.
+        classes: Those that are asked for, of each point or (m = 1) of all.
+    """
+    total = 0.0
+    for row, column, weight in _neighbours(points, *labels.shape[1:3], align_corners=False):
+        total += jnp.where(_pixels(labels[..., None], row, column) == classes, weight[..., None], 0)
     return total
 
 
@@ -39,9 +52,20 @@ def _coordinates(points: Array, height: int, width: int, align_corners: bool) ->
     return points[..., 0] * width - 0.5, points[..., 1] * height - 0.5
 
 
+def _neighbours(points: Array, height: int, width: int, align_corners: bool) -> Iterator[tuple[Array, Array, Array]]:
+    """Rows, columns and weights of the four pixels around each point; pixels beyond the map weigh nothing."""
+    column, row = _coordinates(points, height, width, align_corners)
+    left, top = jnp.floor(column), jnp.floor(row)
+    for i, weight_y in ((top, 1 - (row - top)), (top + 1, row - top)):
+        for j, weight_x in ((left, 1 - (column - left)), (left + 1, column - left)):
+            inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
+            yield i, j, jnp.where(inside, weight_y * weight_x, 0)
+
+
 def _pixels(x: Array, row: Array, column: Array) -> Array:
     """[b n c] pixels of rows and columns, or the nearest ones where these are outside."""
-    batch, height, width, _ = x.shape
+    height, width = x.shape[1:3]
     row = jnp.clip(row, 0, height - 1).astype(jnp.int32)
     column = jnp.clip(column, 0, width - 1).astype(jnp.int32)
-    return x[jnp.arange(batch)[:, None], row, column]
+    # Image by image, so that a batch on several devices stays where it is.
+    return jax.vmap(lambda image, i, j: image[i, j])(x, row, column)

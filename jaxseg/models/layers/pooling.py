@@ -72,6 +72,23 @@ def adaptive_avg_pool(x: Float[Array, "b h w c"], size: int | Sequence[int]) -> 
     return jnp.einsum("bowc,pw->bopc", x, columns, precision=lax.Precision.HIGHEST)
 
 
+def adaptive_max_pool(x: Float[Array, "b h w c"], size: int | Sequence[int]) -> Float[Array, "b h2 w2 c"]:
+    """Maximum over the cells of a grid of `size`, which are those of `adaptive_avg_pool`."""
+    for axis, cells in zip((1, 2), pair(size), strict=True):
+        length, i = x.shape[axis], np.arange(cells)
+        start, end = i * length // cells, -(-(i + 1) * length // cells)
+        longest = int(np.max(end - start))
+        if length % cells:  # the last place of a shorter cell is taken again, which changes no maximum
+            index = np.minimum(start[:, None] + np.arange(longest), end[:, None] - 1)
+            x = jnp.take(x, index.ravel(), axis=axis)
+        x = x.reshape(*x.shape[:axis], cells, longest, *x.shape[axis + 1 :])
+        # Chosen by its place, as in `max_pool`: the gradient of jnp.max looks for the value again.
+        winner = jnp.argmax(x, axis=axis + 1, keepdims=True)
+        places = lax.broadcasted_iota(winner.dtype, x.shape, axis + 1)
+        x = jnp.sum(jnp.where(places == winner, x, 0), axis=axis + 1)
+    return x
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_of_shifts(x: Array, size: Pair, stride: Pair, edges: tuple[Pair, Pair]) -> Array:
     padded = _pad_low(x, edges)

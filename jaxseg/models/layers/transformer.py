@@ -8,14 +8,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxseg.errors import ConfigError
 from jaxseg.models.layers.activation import build_activation
 from jaxseg.models.layers.attention import attend_heads
 from jaxseg.models.layers.conv import Conv, Pair, pair
 from jaxseg.models.layers.drop import Dropout, DropPath
-from jaxseg.models.layers.initializers import default_bias, default_kernel, trunc_normal, uniform
+from jaxseg.models.layers.initializers import default_bias, default_kernel, trunc_normal
 from jaxseg.models.layers.norm import at_least_float32, build_norm
 from jaxseg.models.layers.platform import on_cpu
 from jaxseg.models.layers.resize import resize
+
+# The reference's names of what `TransformerEncoderLayer` has, see `jaxseg.models.names`.
+ATTENTION_NAMES = ((r"^attn_attn$", "attn.attn"),)
 
 
 class Linear(nn.Module):
@@ -44,7 +48,7 @@ class Linear(nn.Module):
 
 @jax.custom_vjp
 def token_product(x: Float[Array, "*b c"], kernel: Float[Array, "c d"]) -> Float[Array, "*b d"]:
-    """X kernel, whose gradient for the kernel takes x and the output's gradient as they lie.
+    """The product, whose gradient for the kernel takes x and the output's gradient as they lie.
 
     XLA would transpose its product with a copy of one of them, which takes several times as long on CPUs.
     """
@@ -80,6 +84,7 @@ class MultiheadAttention(nn.Module):
         attn_drop: Dropout of the weights.
         qkv_bias: Whether the projections have biases (that of the result, too).
         out_init: Initializer of the last projection.
+        in_init: Initializer of the others, all three as one matrix.
     """
 
     embed_dims: int
@@ -87,6 +92,7 @@ class MultiheadAttention(nn.Module):
     attn_drop: float = 0.0
     qkv_bias: bool = True
     out_init: Callable = default_kernel()
+    in_init: Callable = nn.initializers.xavier_uniform()
 
     @nn.compact
     def __call__(
@@ -104,8 +110,7 @@ class MultiheadAttention(nn.Module):
         key = query if key is None else key
         value = key if value is None else value
         dims = self.embed_dims
-        bound = (6 / (4 * dims)) ** 0.5
-        weight = self.param("in_proj_weight", uniform(-bound, bound), (3 * dims, dims), jnp.float32).T
+        weight = self.param("in_proj_weight", self.in_init, (3 * dims, dims), jnp.float32).T
         shift = 0
         if self.qkv_bias:
             shift = self.param("in_proj_bias", nn.initializers.zeros, (3 * dims,), jnp.float32).astype(query.dtype)
@@ -170,7 +175,9 @@ class TransformerEncoderLayer(nn.Module):
         attn_drop_rate: Dropout of the attention's weights.
         drop_path_rate: Stochastic depth of the feed-forward network.
         norm_cfg: Norm layers.
-        ffn_bias_init: Initializer of the feed-forward network's biases.
+        ffn_bias_init: Initializer of the feed-forward network's biases; None: that of bare linear layers.
+        init_std: Standard deviation of the kernels at the start, but for the attention's first; None: those of bare
+            linear layers.
     """
 
     num_heads: int
@@ -182,13 +189,15 @@ class TransformerEncoderLayer(nn.Module):
     drop_path_rate: float = 0.0
     act_cfg: Mapping = nn.FrozenDict(type="GELU")
     norm_cfg: Mapping = nn.FrozenDict(type="LN")
-    ffn_bias_init: Callable = nn.initializers.normal(1e-6)
+    ffn_bias_init: Callable | None = nn.initializers.normal(1e-6)
+    init_std: float | None = 0.02
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"], train: bool = False) -> Float[Array, "b n c"]:
         """Applies the layer."""
+        kernel_init = default_kernel() if self.init_std is None else trunc_normal(self.init_std)
         attention = MultiheadAttention(
-            x.shape[-1], self.num_heads, self.attn_drop_rate, self.qkv_bias, trunc_normal(0.02), name="attn_attn"
+            x.shape[-1], self.num_heads, self.attn_drop_rate, self.qkv_bias, kernel_init, name="attn_attn"
         )
         y = attention(build_norm(self.norm_cfg, name="ln1")(x), train=train)
         x = x + Dropout(self.drop_rate, name="proj_drop")(y, train)
@@ -197,7 +206,8 @@ class TransformerEncoderLayer(nn.Module):
             self.num_fcs,
             self.act_cfg,
             self.drop_rate,
-            bias_init=self.ffn_bias_init,
+            kernel_init,
+            self.ffn_bias_init,
             name="ffn",
         )
         y = ffn(build_norm(self.norm_cfg, name="ln2")(x), train)
@@ -271,3 +281,22 @@ def resize_positions(
 def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
     """Of every block: from 0 to drop_path_rate, evenly."""
     return [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
+
+
+def patch_grid(img_size: int | Sequence[int], patch_size: int) -> Pair:
+    """Rows and columns of the whole patches in an image: its size is one number, or (height, width)."""
+    height, width = pair(img_size[0] if not isinstance(img_size, int) and len(img_size) == 1 else img_size)
+    return height // patch_size, width // patch_size
+
+
+def chosen_layers(out_indices: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
+    """The layers that `out_indices` of a backbone means: -1 is the last.
+
+    Raises:
+        ConfigError: There is no such layer.
+    """
+    chosen = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    chosen = tuple(num_layers - 1 if out_indices == -1 else i for i in chosen)
+    if not all(0 <= i < num_layers for i in chosen):
+        raise ConfigError(f"backbone.out_indices={out_indices!r}: there are layers 0 to {num_layers - 1}")
+    return chosen
