@@ -35,18 +35,20 @@ def model(name: common.RecipeName) -> dict:
     )
 
 
-def upernet(config: ConfigDict) -> None:
-    """AdamW, a linear warm-up and a linear descent to 0; predicted by windows that overlap by a third."""
-    config.optimizer = {"type": "AdamW", "lr": 0.0001, "weight_decay": 0.05}
-    config.schedule = common.poly(eta_min=0.0, power=1.0, warmup_steps=1500)
-    (crop,) = (t["crop_size"] for t in config.data.train.transforms if t["type"] == "RandomCrop")
-    config.model.test_cfg = {"mode": "slide", "crop_size": crop, "stride": tuple(2 * side // 3 for side in crop)}
+def upernet(num_layers: int = 12, lr: float = 0.0001) -> common.Change:
+    """AdamW with smaller rates for earlier stages, a linear warm-up and a linear descent to 0.
 
+    Images are predicted by windows that overlap by a third.
+    """
 
-def xlarge(config: ConfigDict) -> None:
-    """The same with a smaller rate."""
-    upernet(config)
-    config.optimizer.lr = 0.00008
+    def change(config: ConfigDict) -> None:
+        layers = {"num_layers": num_layers, "decay_rate": 0.9, "decay_type": "stage_wise"}
+        config.optimizer = {"type": "AdamW", "lr": lr, "weight_decay": 0.05, "paramwise_cfg": layers}
+        config.schedule = common.poly(eta_min=0.0, power=1.0, warmup_steps=1500)
+        (crop,) = (t["crop_size"] for t in config.data.train.transforms if t["type"] == "RandomCrop")
+        config.model.test_cfg = {"mode": "slide", "crop_size": crop, "stride": tuple(2 * side // 3 for side in crop)}
+
+    return change
 
 
 NAMES = """
@@ -57,7 +59,10 @@ convnext-small_upernet_8xb2-amp-160k_ade20k-512x512
 convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512
 convnext-xlarge_upernet_8xb2-amp-160k_ade20k-640x640
 """
-CHANGES = {f"convnext-{arch}": upernet for arch in CHANNELS} | {"convnext-xlarge": xlarge}
+CHANGES = {f"convnext-{arch}": upernet() for arch in ("small", "base", "large")} | {
+    "convnext-tiny": upernet(num_layers=6),
+    "convnext-xlarge": upernet(lr=0.00008),
+}
 RECIPES = common.recipes(NAMES, model, CHANGES)
 
 
