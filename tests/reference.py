@@ -82,10 +82,11 @@ def nchw(array: Any) -> np.ndarray:
 
 @functools.cache
 def structure(name: str) -> ConfigDict:
-    """`config.model` of the recipe whose figures are in golden/NAME.npz, with the settings that were changed."""
+    """`config.model` of the recipe whose figures are in golden/NAME.npz, with what was changed, in full precision."""
     method, recipe = name.split("__")
     model = load_recipe(f"configs/{method}.py:{recipe}").model.copy_and_resolve_references()
     changes = load_npz(GOLDEN / f"{name}.npz")[0].get("overrides", {})
     with model.unlocked():
         model.update_from_flattened_dict({key: tuple(value) for key, value in changes.items()})
+        model.dtype = None
     return model.lock()
