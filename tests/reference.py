@@ -89,4 +89,5 @@ def structure(name: str) -> ConfigDict:
     with model.unlocked():
         model.dtype = None
         model.update_from_flattened_dict({key: tuple(value) for key, value in changes.items()})
+        model.dtype = None
     return model.lock()
