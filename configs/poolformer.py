@@ -26,6 +26,8 @@ def adamw(config: ConfigDict) -> None:
     common.mixed_precision(config)
     config.optimizer = {"type": "AdamW", "lr": 0.0002, "weight_decay": 0.0001}
     config.schedule = common.poly(eta_min=0.0)
+    config.data.val.transforms = common.evaluation_transforms((2048, 512), size_divisor=32)
+    config.data.test.transforms = config.data.val.transforms
 
 
 # How the names would read if they followed the grammar.
