@@ -31,7 +31,7 @@ from jaxseg.engine.weights import check_continues
 from jaxseg.engine.writer import Timer, Writer, duration
 from jaxseg.errors import ConfigError
 from jaxseg.inference import starting_weights
-from jaxseg.losses import loss_configs
+from jaxseg.losses import check_losses
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.names import sample_shape
@@ -156,7 +156,7 @@ def prepare_data(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any], dict[s
 def initial_state(config: ConfigDict, model: Any, resumed: bool = False) -> tuple[TrainState, Any]:
     """The state at step 0, of the seed or of `config.init_from` (unless resumed), and the optimizer."""
     for head in model.heads().values():
-        loss_configs(head)  # what is wrong with them is known before the first step
+        check_losses(head)  # what is wrong with them is known before the first step
     images = jnp.zeros((*sample_shape(model)[:3], len(config.preprocess.mean)))
     variables = jit(lambda key: model.init(key, images), once=True)(jax.random.key(config.seed))
     if config.init_from and not resumed:

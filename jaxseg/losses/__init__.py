@@ -22,11 +22,12 @@ from jaxseg.losses.focal import focal_loss
 from jaxseg.losses.hausdorff import hausdorff_distance_loss
 from jaxseg.losses.kl_divergence import kl_divergence_loss
 from jaxseg.losses.lovasz import lovasz_loss
+from jaxseg.losses.masks import check as check_mask_losses
 from jaxseg.losses.masks import mask2former_losses, maskformer_losses
 from jaxseg.losses.ohem_cross_entropy import ohem_cross_entropy
 from jaxseg.losses.presence import present_classes
 from jaxseg.losses.samplers import SAMPLERS
-from jaxseg.losses.side_adapter import side_adapter_losses
+from jaxseg.losses.side_adapter import as_mask2former, side_adapter_losses
 from jaxseg.losses.silog import silog_loss
 from jaxseg.losses.tversky import tversky_loss
 from jaxseg.models.layers.points import nearest_points
@@ -107,8 +108,7 @@ def model_losses(
     heads = model.heads()
     for name, output in outputs.items():
         head = heads.get(name) or model.final_head  # the one that runs when nothing is trained
-        kinds = (kind.__name__ for kind in type(head).__mro__)  # a class made of one of these has its losses
-        losses = next((HEAD_LOSSES[kind] for kind in kinds if kind in HEAD_LOSSES), None)
+        losses = _of_class(HEAD_LOSSES, head)
         if losses is None or not isinstance(output, Mapping):
             found = head_losses(head, output, labels)
         else:
@@ -183,6 +183,24 @@ def point_losses(head: Any, output: Mapping[str, Array], labels: Array, extras: 
 
 
 HEAD_LOSSES["PointHead"] = point_losses
+
+
+# What tells before a run what is wrong with a head's losses, where that is not `loss_configs`.
+HEAD_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "Mask2FormerHead": check_mask_losses,
+    "MaskFormerHead": check_mask_losses,
+    "SideAdapterCLIPHead": as_mask2former,
+}
+
+
+def check_losses(head: Any) -> None:
+    """Raises ConfigError where a head's losses are not known, or incomplete."""
+    (_of_class(HEAD_CHECKS, head) or loss_configs)(head)
+
+
+def _of_class(table: Mapping[str, Any], head: Any) -> Any:
+    """The entry of the head's class, or of one that it is made of; or None."""
+    return next((table[kind.__name__] for kind in type(head).__mro__ if kind.__name__ in table), None)
 
 
 def loss_configs(head: Any) -> Sequence[Mapping]:
