@@ -214,3 +214,63 @@ def test_one_array_for_several(monkeypatch):
     assert "patch_embed.norm.both: backbone.patch_embed.norm.bias" in match.names
     for path, value in flatten_dict(variables["params"]["backbone"]).items():
         np.testing.assert_array_equal(match.variables["params", "backbone", *path], value)
+
+
+STDC = {"type": "STDCNet", "stdc_type": "STDCNet1", "channels": (4, 8, 16, 32, 64), "num_convs": 4}
+
+
+def authors_stdc():
+    """github.com/MichaelFan01/STDC-Seg, models/stdcnet.py: the modules, some of them twice, and a classifier."""
+
+    def conv_norm(conv, norm, outputs, inputs, size):
+        statistics = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (outputs,))
+        return {f"{conv}.weight": (outputs, inputs, size, size)} | {f"{norm}.{k}": v for k, v in statistics.items()}
+
+    shapes, inputs = {}, 3
+    for i, channels in enumerate(STDC["channels"][:2]):
+        shapes |= conv_norm(f"features.{i}.conv", f"features.{i}.bn", channels, inputs, 3)
+        inputs = channels
+    for i in range(6):
+        channels = STDC["channels"][2 + i // 2]
+        widths = (channels // 2, channels // 4, channels // 8, channels // 8)
+        for j, (width, before) in enumerate(zip(widths, (inputs, *widths), strict=False)):
+            name = f"features.{2 + i}.conv_list.{j}"
+            shapes |= conv_norm(f"{name}.conv", f"{name}.bn", width, before, 3 if j else 1)
+        if i % 2 == 0:
+            name = f"features.{2 + i}.avd_layer"
+            shapes |= conv_norm(f"{name}.0", f"{name}.1", channels // 2, 1, 3)
+        inputs = channels
+    shapes |= {name.replace("features.0", "x2.0.0"): shape for name, shape in shapes.items() if "features.0" in name}
+    shapes |= conv_norm("conv_last.conv", "conv_last.bn", 1024, 64, 1) | {"linear.weight": (10, 1024)}
+    return drawn(shapes)
+
+
+@pytest.mark.parametrize("path", [False, True], ids=["alone", "context path"])
+def test_stdc(path):
+    """With its path, which starts anew, and without."""
+    backbone, prefix, channels = STDC, "backbone.", 64
+    if path:
+        fields = {"last_in_channels": (64, 32), "out_channels": 8, "ffm_cfg": {"out_channels": 12}}
+        backbone = {"type": "STDCContextPathNet", "backbone_cfg": STDC, **fields}
+        prefix, channels = "backbone.backbone.", 12
+    head = head_config("FCNHead", in_channels=channels, in_index=-1, num_convs=1)
+    model = build_model({"type": "EncoderDecoder", "backbone": backbone, "decode_head": head})
+    tensors = authors_stdc()
+    assert likeliest_source(model, tensors) == "authors"
+    variables = convert(model, tensors, source="authors")
+    found = to_state_dict(model, variables)
+    for theirs, ours in {
+        "features.0.conv.weight": "stages.0.conv.weight",
+        "features.3.conv_list.2.bn.running_var": "stages.2.1.layers.2.bn.running_var",
+        "features.6.avd_layer.1.bias": "stages.4.0.downsample.bn.bias",
+    }.items():
+        np.testing.assert_array_equal(found[f"{prefix}{ours}"], tensors[theirs])
+
+    bare = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(f"{prefix}stages")}
+    assert likeliest_source(model, bare) == "converted"
+    again = flatten_dict(convert(model, bare, source="converted"))
+    for at, value in flatten_dict(variables).items():
+        np.testing.assert_array_equal(again[at], value)
+
+    with pytest.raises(CheckpointError, match="not in the checkpoint"):
+        convert(model, {name: value for name, value in tensors.items() if "conv_list.2" not in name}, source="authors")

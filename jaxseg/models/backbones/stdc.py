@@ -1,5 +1,6 @@
 """STDC, the network of short-term dense concatenation."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
@@ -13,12 +14,38 @@ from jaxseg.models.layers.attention_refinement import BN, RELU, AttentionRefinem
 from jaxseg.models.layers.conv_module import ConvModule
 from jaxseg.models.layers.pooling import adaptive_avg_pool, avg_pool
 from jaxseg.models.layers.resize import resize
+from jaxseg.models.names import Source
 
 # Strides of the modules of every stage, after the two convolutions at the start.
 STAGE_STRIDES = {
     "STDCNet1": ((2, 1), (2, 1), (2, 1)),
     "STDCNet2": ((2, 1, 1, 1), (2, 1, 1, 1, 1), (2, 1, 1)),
 }
+
+
+def pretrained(stdc_type: str, prefix: str = "") -> dict[str, Source]:
+    """The authors' files (github.com/MichaelFan01/STDC-Seg), which count all modules, and the reference's of them.
+
+    Args:
+        stdc_type: Of the STDCNet.
+        prefix: Its name in the backbone, with a dot.
+    """
+    strides = STAGE_STRIDES.get(stdc_type, ())
+    names = ["0", "1", *(f"{i}.{j}" for i, stage in enumerate(strides, start=2) for j in range(len(stage)))]
+
+    def stage(found: re.Match) -> str:
+        return f"stages.{names[int(found[1])]}." if int(found[1]) < len(names) else found[0]
+
+    rules = (
+        (r"^features\.(\d+)\.", stage),
+        (r"\.conv_list\.", ".layers."),
+        (r"\.avd_layer\.0\.", ".downsample.conv."),
+        (r"\.avd_layer\.1\.", ".downsample.bn."),
+        (r"^(?=stages\.)", prefix),
+    )
+    # Their classifier, and modules under a second name.
+    fields = {"ignored": r"^(conv_last|fc|bn|linear|x\d+)\.", "initial": rf"^backbone\.(?!{re.escape(prefix)}stages)"}
+    return {"converted": Source(rules[-1:], **fields), "authors": Source(rules, **fields)}
 
 
 class DenseConcatenation(nn.Module):
@@ -75,6 +102,11 @@ class STDCNet(nn.Module):
     act_cfg: Mapping | None = RELU
     num_convs: int = 4
     with_final_conv: bool = False
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """See `pretrained`."""
+        return pretrained(self.stdc_type)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> tuple[Float[Array, "b _ _ _"], ...]:
@@ -163,6 +195,11 @@ class STDCContextPathNet(nn.Module):
     def in_channels(self) -> int:
         """Channels of the image."""
         return self.backbone_cfg.get("in_channels", 3)
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """See `pretrained`; the context path starts anew."""
+        return pretrained(self.backbone_cfg.get("stdc_type"), "backbone.")
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> tuple[Float[Array, "b _ _ _"], ...]:
