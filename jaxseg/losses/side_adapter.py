@@ -26,6 +26,7 @@ class AsMask2Former:
 
     num_classes: int
     num_queries: int
+    ignore_index: int | None
     train_cfg: Mapping
     loss_cls: Mapping
     loss_mask: Mapping
@@ -45,7 +46,7 @@ def side_adapter_losses(
     """
     like = as_mask2former(head)
     found = mask2former_losses(like, output, labels, extras)
-    count = find_targets(labels, head.num_classes, min(head.num_classes, like.num_queries)).count
+    count = find_targets(like, labels).count
     counted, there = jnp.sum(jnp.maximum(count, 1)) + EPS, jnp.maximum(jnp.sum(count), 1)
     points = like.train_cfg.get("num_points", POINTS["num_points"])
     factors = {"loss_cls": 1.0, "loss_mask": counted / (there + EPS / points), "loss_dice": counted / (there + EPS)}
@@ -80,4 +81,5 @@ def as_mask2former(head: Any) -> AsMask2Former:
         costs = train_cfg["assigner"].get("match_costs", ())
         costs = tuple({**cost, "type": f"mmdet.{cost['type']}"} for cost in costs)
         train_cfg["assigner"] = {**train_cfg["assigner"], "match_costs": costs}
-    return AsMask2Former(head.num_classes, head.san_cfg.get("num_queries", 100), train_cfg, **losses)
+    num_queries = head.san_cfg.get("num_queries", 100)
+    return AsMask2Former(head.num_classes, num_queries, head.ignore_index, train_cfg, **losses)

@@ -39,7 +39,8 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b features"]:
         """Maps every token."""
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32).astype(x.dtype)
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        kernel = jnp.asarray(kernel, x.dtype)
         y = token_product(x, kernel) if on_cpu() else x @ kernel
         if self.use_bias:
             y = y + self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(x.dtype)
