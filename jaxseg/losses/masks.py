@@ -300,8 +300,6 @@ def _chunks(x: Array) -> Array:
 def class_loss(head: Any, logits: Float[Array, "b q c"], wanted: Integer[Array, "b q"]) -> Float[Array, ""]:
     """Cross entropy of all queries, averaged by the weights of their classes."""
     weight = head.loss_cls.get("class_weight") or (1.0,) * logits.shape[-1]
-    if len(weight) != logits.shape[-1]:
-        raise head.error("loss_cls", f"class_weight must have {logits.shape[-1]} entries, the last for no object")
     weights = jnp.asarray(weight, logits.dtype)[wanted]
     losses = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), wanted[..., None], axis=-1)[..., 0]
     return jnp.sum(weights * losses) / (jnp.sum(weights) + EPS)
@@ -324,6 +322,12 @@ def check(head: Any) -> None:
             raise ConfigError(f"{where}.reduction={config['reduction']!r}: only 'mean' is supported")
     if head.loss_cls.get("use_sigmoid"):
         raise head.error("loss_cls", "classes have the softmax form only")
+    weight, entries = head.loss_cls.get("class_weight"), head.num_classes + 1
+    if weight is not None and len(weight) != entries:
+        raise ConfigError(
+            f"decode_head.loss_cls.class_weight has {len(weight)} entries; {head.num_classes} classes need {entries}, "
+            "the last for no object"
+        )
     for name in head.train_cfg:
         if name not in (*POINTS, "assigner", "sampler"):
             raise head.error("train_cfg", f"no field {name!r}. {did_you_mean(name, POINTS)}")

@@ -110,7 +110,10 @@ def mask_head(**fields):
         ({"train_cfg": {"num_point": 5, **head_config("MaskFormerHead")["train_cfg"]}}, "(?s)no field 'num_point'"),
         ({"train_cfg": {"assigner": {"match_costs": ({"type": "DiceCost"},)}}}, "match_costs.type='DiceCost'"),
         ({"loss_mask": {"type": "mmdet.FocalLoss", "reduction": "sum"}}, "loss_mask.reduction='sum': only 'mean'"),
-        ({"loss_cls": {"type": "mmdet.CrossEntropyLoss", "class_weight": (1.0,)}}, "class_weight must have 6 entries"),
+        (
+            {"loss_cls": {"type": "mmdet.CrossEntropyLoss", "class_weight": (1.0,)}},
+            "class_weight has 1 entries; 5 classes need 6",
+        ),
     ],
 )
 def test_losses_that_do_not_fit(fields, message):
