@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 _BLUE, _ORANGE, _RED, _GREY, _INK = "#0072b2", "#d55e00", "#c81e1e", "#9aa0a8", "#20242a"
+_MOST_PARTS = 12  # lines of a chart of losses
 _PARTS = ("#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#7a5cc8", "#8c6d31")
 _DPI = 160
 _WIDTH = 6.0
@@ -82,6 +83,8 @@ def loss_chart(records: Sequence[Record], path: str | os.PathLike) -> Path:
         axes.plot(steps, loss, color=_BLUE, alpha=0.25, linewidth=0.8)
     drawn = [average]
     parts = sorted({key for record in records if record.get("kind") == "train" for key in record if _is_part(key)})
+    if len(parts) > _MOST_PARTS:  # those of the layers before the last would hide the chart
+        parts = [part for part in parts if part.count(".") < 2]
     if len(parts) > 1:
         for index, part in enumerate(parts):
             part_steps, values = series(records, "train", part)

@@ -77,6 +77,15 @@ def test_loss_chart_marks_steps_that_are_not_finite(tmp_path):
     charts.loss_chart([train(1, math.nan)], tmp_path / "never.png")
 
 
+def test_loss_chart_of_many_layers(tmp_path):
+    """Of a head with losses of every layer, those of the last are drawn: all of them would leave no room."""
+    names = [f"decode.{layer}{name}" for layer in ("", *(f"d{i}." for i in range(9))) for name in ("loss_a", "loss_b")]
+    records = [train(step, 2.0) | dict.fromkeys(names, 1.0) for step in (1, 2)]
+    of_many = opened(charts.loss_chart(records, tmp_path / "many.png"))
+    of_last = [{key: value for key, value in record.items() if ".d" not in key} for record in records]
+    np.testing.assert_array_equal(of_many, opened(charts.loss_chart(of_last, tmp_path / "last.png")))
+
+
 def test_metric_chart_of_another_key_and_of_nan(tmp_path):
     charts.metric_chart(RECORDS, tmp_path / "acc.png", key="aAcc", higher_is_better=False)
     charts.metric_chart([{"step": 1, "kind": "val", "mIoU": None}], tmp_path / "nan.png")
