@@ -14,7 +14,7 @@ from jaxseg.engine.layer_decay import rate_factor
 from jaxseg.engine.schedules import build_schedule
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.models import build_model
-from jaxseg.models.names import dotted_name, reference_name
+from jaxseg.models.names import dotted_name, encoder, reference_name
 from jaxseg.models.registry import Config, plain
 
 # Fields of each optimizer and their defaults; what comes after the rate's sign is PyTorch's meaning of them.
@@ -148,7 +148,7 @@ def parameter_settings(config: Config, params: Any) -> Any:
         key = next((key for key in keys if key in name), None)
         siblings = {other: flat.get((*path[:-1], other)) for other in ("scale", "kernel")}
         if by_layer:
-            lr_mult = rate_factor(type(model.backbone).__name__, dotted_name(model, path), **by_layer)
+            lr_mult = rate_factor(type(encoder(model)).__name__, dotted_name(model, path), **by_layer)
             decay_mult = 0.0 if leaf.ndim == 1 else 1.0
         elif key is not None:
             lr_mult, decay_mult = custom[key].get("lr_mult", 1.0), custom[key].get("decay_mult", 1.0)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxseg.errors import ConfigError
+from jaxseg.models.layers.freezing import FrozenParts
 from jaxseg.models.layers.resize import resize
 from jaxseg.models.names import Source
 
@@ -68,7 +69,7 @@ def clip_array(name: str, array: np.ndarray) -> np.ndarray:
     return array.T if name.endswith(".proj.weight") else array
 
 
-class MultimodalEncoderDecoder(nn.Module):
+class MultimodalEncoderDecoder(FrozenParts, nn.Module):
     """An image encoder, a text encoder, and a head that brings together what they say.
 
     Attributes:
@@ -131,8 +132,6 @@ class MultimodalEncoderDecoder(nn.Module):
         return self.decode_head
 
     @nn.nowrap
-    def frozen_parameters(self) -> tuple[str, ...]:
-        """Prefixes of the paths of parameters that are not trained."""
-        parts = {name: getattr(self, name) for name in ("image_encoder", "text_encoder", "decode_head")}
-        frozen = {name: getattr(part, "frozen_parameters", tuple)() for name, part in parts.items()}
-        return tuple(f"{name}/{prefix}" for name, prefixes in frozen.items() for prefix in prefixes)
+    def parts(self) -> dict[str, nn.Module]:
+        """Both encoders and the head, by the names of their parameters."""
+        return {name: getattr(self, name) for name in ("image_encoder", "text_encoder", "decode_head")}

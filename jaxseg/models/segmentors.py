@@ -7,9 +7,10 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from jaxseg.errors import ConfigError, did_you_mean
+from jaxseg.models.layers.freezing import FrozenParts
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(FrozenParts, nn.Module):
     """Backbone, optional neck, one decode head and any number of auxiliary heads.
 
     Attributes:
@@ -79,18 +80,6 @@ class EncoderDecoder(nn.Module):
             several = isinstance(part, tuple | list)
             parts |= {f"{field}_{i}": item for i, item in enumerate(part)} if several else {field: part}
         return parts
-
-    @nn.nowrap
-    def frozen_parameters(self) -> tuple[str, ...]:
-        """Prefixes of the paths of parameters that are not trained."""
-        frozen = {name: getattr(part, "frozen_parameters", tuple)() for name, part in self.parts().items()}
-        return tuple(f"{name}/{prefix}" for name, prefixes in frozen.items() for prefix in prefixes)
-
-    @nn.nowrap
-    def frozen_norms(self) -> tuple[str, ...]:
-        """The parts whose norm layers are not trained: those with `norm_cfg.requires_grad` False."""
-        norms = {name: getattr(part, "norm_cfg", None) or {} for name, part in self.parts().items()}
-        return tuple(name for name, norm_cfg in norms.items() if not norm_cfg.get("requires_grad", True))
 
 
 class CascadeEncoderDecoder(EncoderDecoder):

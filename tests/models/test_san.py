@@ -10,7 +10,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from compiling import quick_jit
-from jaxseg.engine.step import compute_losses
+from jaxseg.engine.optim import build_optimizer
+from jaxseg.engine.state import TrainState
+from jaxseg.engine.step import compute_losses, make_train_step
 from jaxseg.errors import ConfigError
 from jaxseg.inference import encode_decode
 from jaxseg.mmseg import convert
@@ -147,6 +149,28 @@ def test_what_is_frozen():
     assert "rec_with_attnbias" not in str(
         build_model(changed(maskgen_cfg__frozen_exclude=("all",))).frozen_parameters()
     )
+
+
+def test_a_train_step():
+    """Under rules by name; what is frozen stays, and all else moves."""
+    config = san_config()
+    model = build_model(config)
+    images, labels = random_batch((2, 64, 64))
+    variables = random_variables(model, images)
+    model = with_vocabulary(model, variables, MERGES)
+    rules = {"norm_decay_mult": 0.0, "custom_keys": {"img_encoder": {"lr_mult": 0.1}}}
+    optimizer = {"type": "AdamW", "lr": 1e-2, "weight_decay": 0.1, "paramwise_cfg": rules}
+    recipe = {"model": config, "optimizer": optimizer, "schedule": (), "total_steps": 10}
+    transformation = build_optimizer(recipe, variables["params"])
+    state = TrainState(
+        jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], transformation.init(variables["params"])
+    )
+    step = quick_jit(make_train_step(model, transformation, {"mean": (0.0,) * 3, "std": (1.0,) * 3}, 0))
+    after, logs = step(state, {"image": (images * 40 + 128).clip(0, 255).astype(np.uint8), "label": labels})
+    assert np.isfinite(float(logs["loss"]))
+    before, after = (flatten_dict(tree.params, sep="/") for tree in (state, after))
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {name for name in before if not name.startswith(model.frozen_parameters())}
 
 
 def test_one_bias_for_all_heads_and_layers_of_their_own():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import flax.linen as nn
 import jax
 from jaxtyping import Array
 
@@ -21,6 +22,24 @@ class FrozenStages:
     def freeze(self, x: Array, stage: int) -> Array:
         """Lets no gradient into a frozen stage."""
         return jax.lax.stop_gradient(x) if stage <= self.frozen_stages else x
+
+
+class FrozenParts:
+    """For segmentors, whose parts say what of them is not trained."""
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The parts, by the names of their parameters. Every segmentor defines it."""
+        raise TypeError(f"{type(self).__name__} does not define parts()")
+
+    def frozen_parameters(self) -> tuple[str, ...]:
+        """Prefixes of the paths of parameters that are not trained."""
+        frozen = {name: getattr(part, "frozen_parameters", tuple)() for name, part in self.parts().items()}
+        return tuple(f"{name}/{prefix}" for name, prefixes in frozen.items() for prefix in prefixes)
+
+    def frozen_norms(self) -> tuple[str, ...]:
+        """The parts whose norm layers are not trained: those with `norm_cfg.requires_grad` False."""
+        norms = {name: getattr(part, "norm_cfg", None) or {} for name, part in self.parts().items()}
+        return tuple(name for name, norm_cfg in norms.items() if not norm_cfg.get("requires_grad", True))
 
 
 def frozen_but(paths: Iterable[Path], trained: Sequence[str]) -> tuple[str, ...]:
