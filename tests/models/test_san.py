@@ -162,9 +162,8 @@ def test_a_train_step():
     optimizer = {"type": "AdamW", "lr": 1e-2, "weight_decay": 0.1, "paramwise_cfg": rules}
     recipe = {"model": config, "optimizer": optimizer, "schedule": (), "total_steps": 10}
     transformation = build_optimizer(recipe, variables["params"])
-    state = TrainState(
-        jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], transformation.init(variables["params"])
-    )
+    params = variables["params"]
+    state = TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], transformation.init(params))
     step = quick_jit(make_train_step(model, transformation, {"mean": (0.0,) * 3, "std": (1.0,) * 3}, 0))
     after, logs = step(state, {"image": (images * 40 + 128).clip(0, 255).astype(np.uint8), "label": labels})
     assert np.isfinite(float(logs["loss"]))
