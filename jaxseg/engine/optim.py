@@ -1,5 +1,7 @@
 """Optimizers, built from the config, with settings by parameter."""
 
+import fnmatch
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,14 +19,27 @@ from jaxseg.models import build_model
 from jaxseg.models.names import dotted_name, encoder, reference_name
 from jaxseg.models.registry import Config, plain
 
-# Fields of each optimizer and their defaults; what comes after the rate's sign is PyTorch's meaning of them.
+# Fields of each optimizer and their defaults, in PyTorch's meaning where PyTorch has it. Others go by optax's names.
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "SGD": {"momentum": 0.0, "nesterov": False},
     "Adam": {"betas": (0.9, 0.999), "eps": 1e-8},
     "AdamW": {"betas": (0.9, 0.999), "eps": 1e-8},
+    "LAMB": {"betas": (0.9, 0.999), "eps": 1e-6},
+    "Adafactor": {"decay_rate": 0.8, "clipping_threshold": 1.0, "min_dim_size_to_factor": 128, "momentum": None},
+    "Lion": {"betas": (0.9, 0.99)},
 }
-COMMON_FIELDS = ("type", "lr", "weight_decay", "paramwise_cfg", "clip_grad", "accumulative_counts")
-CLIP_FIELDS = ("max_norm", "norm_type")
+# Fields that all have, and their defaults.
+COMMON_FIELDS = {
+    "weight_decay": 0.0,
+    "paramwise_cfg": None,
+    "clip_grad": None,
+    "accumulative_counts": 1,
+    "freeze": (),
+}
+CLIP_FIELDS = {"norm": ("max_norm", "norm_type"), "value": ("clip_value",)}
+# Of optax's optimizers: what is given by other fields here, and those that need more than gradients.
+_OURS = ("learning_rate", "weight_decay", "weight_decay_mask", "weight_decay_rate", "mask")
+_NEED_MORE = ("lbfgs", "noisy_sgd")
 # Of `paramwise_cfg`: what decays by layers has no other rules.
 LAYER_RULES = ("num_layers", "decay_rate", "decay_type")
 RULES = (
@@ -49,11 +64,13 @@ def build_optimizer(config: Config, params: Any) -> optax.GradientTransformation
     """Builds the optimizer of a recipe.
 
     Args:
-        config: A whole recipe. `config.optimizer` holds `type` (a key of OPTIMIZERS) and its fields, `lr`,
-            `weight_decay` (coupled: added to the gradient; in AdamW decoupled), `paramwise_cfg` (see
-            `parameter_settings`), `clip_grad` ({"max_norm": ...}: of the global norm, of `norm_type` 1, 2 (the
-            default) or inf; or None) and `accumulative_counts` (steps whose gradients are averaged for one update, at
-            the rate of the last of them); `config.schedule` the learning rate's pieces over `config.total_steps`.
+        config: A whole recipe. `config.optimizer` holds `type` (a key of OPTIMIZERS, or the name of any other of
+            optax's, such as "adabelief") and its fields, `lr`, `weight_decay` (in SGD and Adam coupled: added to the
+            gradient; else decoupled), `paramwise_cfg` and `freeze` (see `parameter_settings`), `clip_grad`
+            ({"max_norm": ...}: of the global norm, of `norm_type` 1, 2 (the default) or inf; or {"type": "value",
+            "clip_value": ...}; or None) and `accumulative_counts` (steps whose gradients are averaged for one update,
+            at the rate of the last of them); `config.schedule` the pieces of the learning rate and the momentum over
+            `config.total_steps`, those by epoch of `config.epoch_steps` steps each.
         params: The model's parameters.
 
     Returns:
@@ -64,33 +81,27 @@ def build_optimizer(config: Config, params: Any) -> optax.GradientTransformation
     """
     optimizer = plain(config["optimizer"])
     kind = optimizer.get("type")
-    if kind not in OPTIMIZERS:
-        raise ConfigError(f"optimizer.type={kind!r} is not known. {did_you_mean(str(kind), OPTIMIZERS)}")
-    for name in optimizer:
-        if name not in (*COMMON_FIELDS, *OPTIMIZERS[kind]):
-            allowed = [*COMMON_FIELDS, *OPTIMIZERS[kind]]
-            raise ConfigError(f"optimizer: {kind} has no field {name!r}. {did_you_mean(name, allowed)}")
-    fields = {name: optimizer.get(name, default) for name, default in OPTIMIZERS[kind].items()}
+    fields = {**optimizer_defaults(optimizer), **_check_fields(optimizer)}
     settings = parameter_settings(config, params)
-    schedule = build_schedule(plain(config["schedule"]), config["total_steps"])
-
-    counts = optimizer.get("accumulative_counts", 1)
-    if not isinstance(counts, int) or counts < 1:
-        raise ConfigError(f"optimizer.accumulative_counts={counts!r} must be a whole number, at least 1")
+    pieces, total, epoch = plain(config["schedule"]), config["total_steps"], config.get("epoch_steps")
+    rate, momentum = (build_schedule(pieces, total, epoch, of) for of in ("LR", "Momentum"))
+    counts = fields["accumulative_counts"]
 
     decay = _add_weight_decay(jax.tree.map(lambda s: s.weight_decay, settings, is_leaf=_is_settings))
-    if kind == "SGD":
-        momentum = optax.trace(fields["momentum"], fields["nesterov"]) if fields["momentum"] else optax.identity()
-        rule = [decay, momentum]
-    else:
-        adam = optax.scale_by_adam(*fields["betas"], eps=fields["eps"])
-        rule = [decay, adam] if kind == "Adam" else [adam, decay]
-    clip = optimizer.get("clip_grad")
+    of_momentum = None
+    if any(str(piece.get("type")).endswith("Momentum") for piece in pieces):
+        if not (fields.get("momentum") or "betas" in OPTIMIZERS.get(kind, {})) or kind == "Adafactor":
+            raise ConfigError(f"schedule: {kind} has no momentum that a schedule could change")
+        base = fields["betas"][0] if "betas" in fields else fields["momentum"]
+
+        def of_momentum(update: Array) -> Array:
+            return momentum(update * counts + counts - 1, base)
+
     rates = jax.tree.map(lambda s: s.lr, settings, is_leaf=_is_settings)
     chain = [
-        *([_clip_by_norm(**_check(clip, CLIP_FIELDS, "optimizer.clip_grad"))] if clip else []),
-        *rule,
-        _scale_by_rate(lambda update, rate: schedule(update * counts + counts - 1, rate), rates),
+        *([_clip(fields["clip_grad"])] if fields["clip_grad"] else []),
+        *_rule(kind, fields, decay, of_momentum),
+        _scale_by_rate(lambda update, base: rate(update * counts + counts - 1, base), rates),
     ]
     if not all(s.trained for s in jax.tree.leaves(settings, is_leaf=_is_settings)):
         frozen = jax.tree.map(lambda s: not s.trained, settings, is_leaf=_is_settings)
@@ -101,12 +112,74 @@ def build_optimizer(config: Config, params: Any) -> optax.GradientTransformation
     return whole if counts == 1 else optax.MultiSteps(whole, counts).gradient_transformation()
 
 
+def _rule(
+    kind: str, fields: Mapping[str, Any], decay: optax.GradientTransformation, momentum: Callable | None
+) -> list[optax.GradientTransformation]:
+    """What becomes of a gradient up to its learning rate; `momentum` is of the update, where it is not constant."""
+    if kind not in OPTIMIZERS:
+        make = getattr(optax, kind)
+        own = {name: fields[name] for name in _optax_fields(kind) if name in fields}
+        none = {"weight_decay": 0.0} if "weight_decay" in inspect.signature(make).parameters else {}
+        return [make(learning_rate=1.0, **own, **none), optax.scale(-1.0), decay]
+
+    def scheduled(make: Callable, name: str, value: float, **others: Any) -> optax.GradientTransformation:
+        if momentum is None:
+            return make(**{name: value}, **others)
+        return optax.inject_hyperparams(make, static_args=("nesterov",))(**{name: momentum}, **others)
+
+    if kind == "SGD":
+        plain_sgd = not fields["momentum"] and momentum is None
+        trace = scheduled(optax.trace, "decay", fields["momentum"], nesterov=fields["nesterov"])
+        return [decay] if plain_sgd else [decay, trace]
+    if kind == "Adafactor":
+        scale = optax.scale_by_factored_rms(
+            decay_rate=fields["decay_rate"], min_dim_size_to_factor=fields["min_dim_size_to_factor"]
+        )
+        clip, ema = fields["clipping_threshold"], fields["momentum"]
+        return [
+            scale,
+            *([optax.clip_by_block_rms(clip)] if clip else []),
+            *([optax.ema(ema, debias=False)] if ema else []),
+            decay,
+        ]
+    beta1, beta2 = fields["betas"]
+    if kind == "Lion":
+        return [scheduled(optax.scale_by_lion, "b1", beta1, b2=beta2), decay]
+    adam = scheduled(optax.scale_by_adam, "b1", beta1, b2=beta2, eps=fields["eps"])
+    return {"Adam": [decay, adam], "AdamW": [adam, decay], "LAMB": [adam, decay, optax.scale_by_trust_ratio()]}[kind]
+
+
+def _optax_fields(kind: str) -> tuple[str, ...]:
+    """The fields of an optimizer of optax's; none where there is none of that name."""
+    make = getattr(optax, kind, None) if kind.isidentifier() and kind.islower() and kind[0] != "_" else None
+    if kind in _NEED_MORE or not inspect.isfunction(make) or kind.startswith("scale_by"):
+        return ()
+    names = tuple(inspect.signature(make).parameters)
+    return tuple(name for name in names if name not in _OURS) or ("",) if "learning_rate" in names else ()
+
+
+def _check_fields(optimizer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`config.optimizer`, if its type and all its fields are known."""
+    kind = optimizer.get("type")
+    allowed = OPTIMIZERS.get(kind) or _optax_fields(str(kind))
+    if not allowed:
+        alike = {name.casefold() for name in OPTIMIZERS}
+        known = (*OPTIMIZERS, *(name for name in dir(optax) if _optax_fields(name) and name not in alike))
+        raise ConfigError(f"optimizer.type={kind!r} is not known. {did_you_mean(str(kind), known)}")
+    for name in optimizer:
+        if name not in ("type", "lr", *COMMON_FIELDS, *allowed):
+            hint = did_you_mean(name, ["lr", *COMMON_FIELDS, *allowed])
+            raise ConfigError(f"optimizer: {kind} has no field {name!r}. {hint}")
+    counts = optimizer.get("accumulative_counts", 1)
+    if not isinstance(counts, int) or counts < 1:
+        raise ConfigError(f"optimizer.accumulative_counts={counts!r} must be a whole number, at least 1")
+    return optimizer
+
+
 def optimizer_defaults(config: Config) -> dict[str, Any]:
     """The fields that an optimizer of this type may leave out; none where the type is not known."""
-    if config.get("type") not in OPTIMIZERS:
-        return {}
-    common = {"weight_decay": 0.0, "paramwise_cfg": None, "clip_grad": None, "accumulative_counts": 1}
-    return OPTIMIZERS[config["type"]] | common
+    kind = str(config.get("type"))
+    return {**OPTIMIZERS.get(kind, {}), **COMMON_FIELDS} if kind in OPTIMIZERS or _optax_fields(kind) else {}
 
 
 def parameter_settings(config: Config, params: Any) -> Any:
@@ -121,8 +194,10 @@ def parameter_settings(config: Config, params: Any) -> Any:
     Or it holds `num_layers`, `decay_rate` and `decay_type`, see `layer_decay.rate_factor`; then biases and other
     one-dimensional parameters have no weight decay.
 
+    `optimizer.freeze` has patterns of names that are not trained, such as "backbone.*" or "*.bn1.*".
+
     Raises:
-        ConfigError: An unknown rule.
+        ConfigError: An unknown rule, or a pattern that no name fits.
     """
     optimizer = plain(config["optimizer"])
     model = build_model(config["model"])
@@ -141,6 +216,7 @@ def parameter_settings(config: Config, params: Any) -> Any:
     lr, weight_decay = optimizer["lr"], optimizer.get("weight_decay", 0.0)
     frozen, frozen_norms = model.frozen_parameters(), model.frozen_norms()
     flat = flatten_dict(params)
+    held = _matching(optimizer.get("freeze") or (), {path: reference_name(path) for path in flat})
 
     settings = {}
     for path, leaf in flat.items():
@@ -154,10 +230,24 @@ def parameter_settings(config: Config, params: Any) -> Any:
             lr_mult, decay_mult = custom[key].get("lr_mult", 1.0), custom[key].get("decay_mult", 1.0)
         else:
             lr_mult, decay_mult = _general_rules(rules, path[-1] == "bias", leaf.ndim, **siblings)
-        trained = not (frozen and "/".join(path).startswith(frozen))
+        trained = path not in held and not (frozen and "/".join(path).startswith(frozen))
         trained = trained and not (path[0] in frozen_norms and siblings["scale"] is not None)
         settings[path] = ParameterSettings(lr * lr_mult, weight_decay * decay_mult, trained)
     return unflatten_dict(settings)
+
+
+def _matching(patterns: str | Sequence[str], names: Mapping[tuple[str, ...], str]) -> set[tuple[str, ...]]:
+    """The paths whose names fit a pattern."""
+    found: set[tuple[str, ...]] = set()
+    for pattern in (patterns,) if isinstance(patterns, str) else patterns:
+        fits = {path for path, name in names.items() if fnmatch.fnmatchcase(_plain_name(name), _plain_name(pattern))}
+        if not fits:
+            raise ConfigError(
+                f"optimizer.freeze has {pattern!r}, which no parameter's name fits. "
+                + did_you_mean(pattern, sorted(names.values()))
+            )
+        found |= fits
+    return found
 
 
 def _general_rules(rules: Mapping, is_bias: bool, ndim: int, scale: Any, kernel: Any) -> tuple[float, float]:
@@ -174,8 +264,18 @@ def _general_rules(rules: Mapping, is_bias: bool, ndim: int, scale: Any, kernel:
     return lr_mult, rules.get("flat_decay_mult", 1.0) if ndim == 1 else 1.0
 
 
-def _clip_by_norm(max_norm: float, norm_type: float = 2) -> optax.GradientTransformation:
-    """Scales all updates together, so that their norm is at most max_norm; with PyTorch's 1e-6 in the division."""
+def _clip(fields: Mapping[str, Any]) -> optax.GradientTransformation:
+    """By the norm of all gradients together, with PyTorch's 1e-6 in the division; or each number by itself."""
+    kind = fields.get("type", "value" if "clip_value" in fields else "norm")
+    if kind not in CLIP_FIELDS:
+        raise ConfigError(f"optimizer.clip_grad.type={kind!r} is not known. {did_you_mean(str(kind), CLIP_FIELDS)}")
+    needed = CLIP_FIELDS[kind][0]
+    _check(fields, ("type", *CLIP_FIELDS[kind]), "optimizer.clip_grad")
+    if not isinstance(fields.get(needed), int | float) or not fields[needed] > 0:
+        raise ConfigError(f"optimizer.clip_grad.{needed}={fields.get(needed)!r} must be a number above 0")
+    if kind == "value":
+        return optax.clip(fields["clip_value"])
+    max_norm, norm_type = fields["max_norm"], fields.get("norm_type", 2)
     if norm_type not in (1, 2, math.inf, "inf"):
         raise ConfigError(f"optimizer.clip_grad.norm_type={norm_type!r} is not one of 1, 2, inf")
 

@@ -8,6 +8,7 @@ from jaxseg.engine.schedules import PIECES, WARMUP, build_schedule
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.mmseg.fields import Fields, is_number
 
+PYTORCH = ("SGD", "Adam", "AdamW")  # the optimizers that do what PyTorch's of that name does
 ENDLESS = 10**9  # the reference's `end` of a piece of the schedule that has none
 CONSTRUCTORS = (
     "DefaultOptimWrapperConstructor",
@@ -49,21 +50,33 @@ def translate_optimizer(fields: Fields) -> tuple[dict[str, Any], bool]:
     clip = fields.take("clip_grad", None)
     if clip is not None:
         section = Fields(clip, fields.name("clip_grad"), fields.ignored)
-        section.expect("type", "norm")
-        norm = {"norm_type": section.take("norm_type")} if "norm_type" in section else {}
-        if norm and norm["norm_type"] not in (1, 2, math.inf, "inf"):
-            raise ConfigError(f"{section.name('norm_type')}={norm['norm_type']!r} is not one of 1, 2, inf")
-        clip = {"max_norm": section.number("max_norm")} | norm
-        section.done(CLIP_FIELDS)
+        clip = _clip(section)
     fields.done(("type", "optimizer", "paramwise_cfg", "clip_grad", "constructor", "accumulative_counts"))
     return optimizer | {"paramwise_cfg": paramwise, "clip_grad": clip}, kind == "AmpOptimWrapper"
+
+
+def _clip(fields: Fields) -> dict[str, Any]:
+    """`clip_grad`, by norm or by value."""
+    kind = fields.text("type", "norm")
+    if kind not in CLIP_FIELDS:
+        raise ConfigError(f"{fields.name('type')}={kind!r} is not known. {did_you_mean(kind, CLIP_FIELDS)}")
+    if kind == "value":
+        clip = {"type": "value", "clip_value": fields.number("clip_value")}
+        fields.done(CLIP_FIELDS["value"])
+        return clip
+    norm = {"norm_type": fields.take("norm_type")} if "norm_type" in fields else {}
+    if norm and norm["norm_type"] not in (1, 2, math.inf, "inf"):
+        raise ConfigError(f"{fields.name('norm_type')}={norm['norm_type']!r} is not one of 1, 2, inf")
+    clip = {"max_norm": fields.number("max_norm")} | norm
+    fields.done(CLIP_FIELDS["norm"])
+    return clip
 
 
 def _rule(fields: Fields) -> dict[str, Any]:
     """The optimizer itself."""
     kind = fields.text("type")
-    if kind not in OPTIMIZERS:
-        raise ConfigError(f"{fields.name('type')}={kind!r} is not known. {did_you_mean(kind, OPTIMIZERS)}")
+    if kind not in PYTORCH:
+        raise ConfigError(f"{fields.name('type')}={kind!r} has no equal here. {did_you_mean(kind, PYTORCH)}")
     optimizer = {"type": kind, "lr": fields.number("lr")}
     if (decay := fields.number("weight_decay", None)) is not None:
         optimizer["weight_decay"] = decay
@@ -115,6 +128,16 @@ def _by_layer(fields: Fields, constructor: str) -> dict[str, Any]:
     return rules
 
 
+# Fields of pieces that may be something else than numbers.
+_NOT_NUMBERS = {
+    "mode": str,
+    "anneal_strategy": str,
+    "three_phase": bool,
+    "eta_min": type(None),
+    "total_steps": type(None),
+}
+
+
 def translate_schedule(pieces: list[Fields], total_steps: int) -> tuple[dict[str, Any], ...]:
     """`config.schedule` of `param_scheduler`.
 
@@ -135,14 +158,18 @@ def translate_schedule(pieces: list[Fields], total_steps: int) -> tuple[dict[str
         end = fields.number("end", None)
         end = ENDLESS if end is None or end > ENDLESS else int(end)
         for name, value in fields.rest().items():
-            texts = kind == WARMUP and isinstance(value, str)
-            if not texts and not all(map(is_number, value if isinstance(value, tuple) else (value,))):
+            other = name in _NOT_NUMBERS and isinstance(value, _NOT_NUMBERS[name])
+            if not other and not all(map(is_number, value if isinstance(value, tuple) else (value,))):
                 raise ConfigError(f"{fields.name(name)}={value!r} must be a number")
             if name in ("factor", "start_factor") and not 0 < value <= 1:
                 raise ConfigError(f"{fields.name(name)}={value!r} must be above 0, at most 1")
             piece[name] = value
         # Up to the end of the run, however long that is made, unless the curve depends on it.
-        lasts = kind in ("PolyLR", "LinearLR", "ConstantLR") or (kind == "CosineAnnealingLR" and "T_max" not in piece)
+        curve = kind.removesuffix("LR").removesuffix("Momentum")
+        if kind == "OneCycleLR" and "eta_max" not in piece:
+            raise ConfigError(f"{fields.name('eta_max')} is missing")
+        period = {"CosineAnnealing": "T_max", "OneCycle": "total_steps"}.get(curve)
+        lasts = curve in ("Poly", "Linear", "Constant") or (period is not None and piece.get(period) is None)
         if end != total_steps and (lasts or end != ENDLESS):
             piece["end"] = end
         try:
