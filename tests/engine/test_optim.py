@@ -29,19 +29,93 @@ def update_id(case):
     return case["name"] + ("" if clip is None else "-clip-" + "-".join(str(value) for value in clip.values()))
 
 
+def parameters_after(make, gradients=FIGURES["gradients"]):
+    """The parameters after each of the figures' steps with the optimizer that `make` gives for them."""
+    params = {"layer": {name: jnp.asarray(value) for name, value in FIGURES["start"].items()}}
+    optimizer = make(params)
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update)
+    for gradient in gradients:
+        gradient = {"layer": {name: jnp.asarray(value) for name, value in gradient.items()}}
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        yield params["layer"]
+
+
+def assert_equal_steps(found, expected, rtol):
+    for step, (params, figures) in enumerate(zip(found, expected, strict=True)):
+        for name, value in figures.items():
+            np.testing.assert_allclose(params[name], value, rtol=rtol, err_msg=f"{name}, step {step}")
+
+
 @pytest.mark.parametrize("case", FIGURES["updates"], ids=update_id)
 def test_updates_equal_the_reference(case):
+    config = recipe({**case["optimizer"], "clip_grad": case["clip_grad"]})
     with precision(np.float64):
-        params = {"layer": {name: jnp.asarray(value) for name, value in FIGURES["start"].items()}}
-        optimizer = build_optimizer(recipe({**case["optimizer"], "clip_grad": case["clip_grad"]}), params)
-        state = optimizer.init(params)
-        update = jax.jit(optimizer.update)
-        for gradients, expected in zip(FIGURES["gradients"], case["params"], strict=True):
-            gradients = {"layer": {name: jnp.asarray(value) for name, value in gradients.items()}}
-            updates, state = update(gradients, state, params)
-            params = optax.apply_updates(params, updates)
-            for name, value in expected.items():
-                np.testing.assert_allclose(params["layer"][name], value, rtol=1e-9, err_msg=name)
+        assert_equal_steps(parameters_after(lambda params: build_optimizer(config, params)), case["params"], 1e-9)
+
+
+@pytest.mark.parametrize("case", FIGURES["scheduled"], ids=lambda case: case["optimizer"]["type"])
+def test_momentum_by_the_schedule_equals_the_reference(case):
+    config = recipe(case["optimizer"], case["schedule"])
+    with precision(np.float64):
+        assert_equal_steps(parameters_after(lambda params: build_optimizer(config, params)), case["params"], 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "make"),
+    [
+        ({"type": "LAMB", "weight_decay": 0.1}, lambda: optax.lamb(0.02, weight_decay=0.1)),
+        (
+            {"type": "Lion", "weight_decay": 0.1, "betas": (0.8, 0.9)},
+            lambda: optax.lion(0.02, 0.8, 0.9, weight_decay=0.1),
+        ),
+        (
+            {"type": "Adafactor", "min_dim_size_to_factor": 2, "momentum": 0.9},
+            lambda: optax.adafactor(0.02, 2, momentum=0.9, multiply_by_parameter_scale=False),
+        ),
+        ({"type": "adabelief", "b1": 0.8}, lambda: optax.adabelief(0.02, b1=0.8)),
+        ({"type": "adamw", "weight_decay": 0.1}, lambda: optax.adamw(0.02, weight_decay=0.1)),
+        ({"type": "novograd"}, lambda: optax.novograd(0.02)),
+        ({"type": "sign_sgd"}, lambda: optax.sign_sgd(0.02)),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_updates_equal_those_of_optax(optimizer, make):
+    config = recipe({**optimizer, "lr": 0.02})
+    with precision(np.float64):
+        expected = parameters_after(lambda params: make())
+        assert_equal_steps(parameters_after(lambda params: build_optimizer(config, params)), expected, 1e-6)
+
+
+def test_decay_of_an_optimizer_of_optax_is_by_parameter():
+    rules = {"bias_decay_mult": 0.0}
+    params = {"layer": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
+    config = recipe({"type": "adabelief", "lr": 0.1, "weight_decay": 0.5, "paramwise_cfg": rules})
+    optimizer = build_optimizer(config, params)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    np.testing.assert_allclose(updates["layer"]["kernel"], -0.1 * 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(updates["layer"]["bias"], 0)
+
+
+def test_frozen_patterns():
+    params = {
+        "backbone": {"conv1": {"kernel": jnp.ones((1, 1, 2, 3))}, "layer1_0": {"bn1": {"scale": jnp.ones(3)}}},
+        "decode_head": {"conv_seg": {"kernel": jnp.ones((1, 1, 3, 2))}},
+    }
+    optimizer = {"type": "SGD", "lr": 1.0, "weight_decay": 0.1, "clip_grad": {"max_norm": 1.0}}
+    gradients = jax.tree.map(jnp.ones_like, params)
+    for patterns, held in {
+        ("backbone.*",): {("backbone", "conv1", "kernel"), ("backbone", "layer1_0", "bn1", "scale")},
+        ("*.layer1.0.*", "*conv_seg*"): {
+            ("backbone", "layer1_0", "bn1", "scale"),
+            ("decode_head", "conv_seg", "kernel"),
+        },
+    }.items():
+        transformation = build_optimizer(recipe({**optimizer, "freeze": patterns}), params)
+        updates, _ = transformation.update(gradients, transformation.init(params), params)
+        still = {path for path, update in flatten_dict(updates).items() if not update.any()}
+        assert still == held
 
 
 @pytest.mark.parametrize("case", FIGURES["paramwise"], ids=lambda case: f"{case['model']}-{case['name']}")
@@ -226,6 +300,12 @@ def test_depthwise_biases_decay_with_their_kernels():
             "'lr_mul'.*Did you mean lr_mult",
         ),
         ({"type": "SGD", "lr": 0.1, "clip_grad": {"max_norm": 1.0, "norm_type": 3}}, "norm_type=3 is not one of"),
+        ({"type": "SGD", "lr": 0.1, "clip_grad": {"type": "value"}}, "clip_grad.clip_value=None must be a number"),
+        ({"type": "SGD", "lr": 0.1, "clip_grad": {"type": "values"}}, "'values' is not known. Did you mean value"),
+        ({"type": "SGD", "lr": 0.1, "freeze": "backbone.*"}, "freeze has 'backbone.*', which no parameter's name fits"),
+        ({"type": "adabelif", "lr": 0.1}, "Did you mean adabelief"),
+        ({"type": "lbfgs", "lr": 0.1}, "'lbfgs' is not known"),
+        ({"type": "adabelief", "lr": 0.1, "beta1": 0.9}, "adabelief has no field 'beta1'"),
         ({"type": "SGD", "lr": 0.1, "accumulative_counts": 0}, "accumulative_counts=0 must be a whole number"),
         ({"type": "SGD", "lr": 0.1, "paramwise_cfg": {"decay_rate": 0.9}}, "needs num_layers and decay_rate"),
         (
@@ -242,3 +322,11 @@ def test_errors(optimizer, message):
     params = {"decode_head": {"conv_seg": {"kernel": jnp.ones((1, 1, 3, 2))}}}
     with pytest.raises(ConfigError, match=message):
         build_optimizer(recipe(optimizer), params)
+
+
+def test_a_momentum_schedule_needs_a_momentum():
+    params = {"decode_head": {"conv_seg": {"kernel": jnp.ones((1, 1, 3, 2))}}}
+    pieces = [{"type": "OneCycleMomentum"}]
+    for optimizer in ({"type": "SGD", "lr": 0.1}, {"type": "adabelief", "lr": 0.1}):
+        with pytest.raises(ConfigError, match="has no momentum that a schedule could change"):
+            build_optimizer(recipe(optimizer, pieces), params)

@@ -197,6 +197,19 @@ def test_errors_name_the_file(tmp_path, text, name):
         load_config(path, {f"{name}.max_iters": 0})
 
 
+def test_clipping_by_value_and_one_cycle(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(NEW)
+    cycle = {"type": "OneCycleLR", "eta_max": 0.1, "by_epoch": False, "three_phase": True, "anneal_strategy": "linear"}
+    momentum = {"type": "CosineAnnealingMomentum", "eta_min": 0.8, "T_max": 50, "by_epoch": False}
+    clip = {"type": "value", "clip_value": 0.5}
+    fields = {"optim_wrapper.clip_grad": {"_delete_": True, **clip}, "param_scheduler": [cycle, momentum]}
+    recipe = load_config(path, fields)
+    assert recipe.optimizer.clip_grad.to_dict() == clip
+    for piece, expected in zip(recipe.schedule, (cycle, momentum), strict=True):
+        assert {name: piece[name] for name in expected} == expected
+
+
 def test_decay_by_layers_and_accumulation(tmp_path):
     path = tmp_path / "net.py"
     path.write_text(NEW)
@@ -236,7 +249,7 @@ REFUSED = {
     "optimizer": ({"optim_wrapper__optimizer__type": "Lion"}, "optim_wrapper.optimizer.type='Lion'"),
     "no rate": ({"optim_wrapper__optimizer": {"type": "SGD"}}, "optim_wrapper.optimizer.lr is missing"),
     "decay": ({"optim_wrapper__optimizer": {"type": "AdamW", "lr": 1}}, "optimizer.weight_decay is missing"),
-    "clipping": ({"optim_wrapper__clip_grad": {"type": "value", "clip_value": 1}}, "clip_grad.type='value'"),
+    "clipping": ({"optim_wrapper__clip_grad": {"type": "values", "clip_value": 1}}, "clip_grad.type='values'"),
     "sampler": ({"train_dataloader__sampler__type": "ClassAware"}, "train_dataloader.sampler.type='ClassAware'"),
     "no shuffle": ({"train_dataloader__sampler__shuffle": False}, "train_dataloader.sampler.shuffle=False"),
     "batches": ({"train_dataloader__num_batch_per_epoch": 9}, "train_dataloader.num_batch_per_epoch=9"),

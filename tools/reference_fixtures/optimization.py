@@ -42,28 +42,73 @@ SCHEDULES: dict[str, list[dict[str, Any]]] = {
     "cosine_short_period": [{"type": "CosineAnnealingLR", "T_max": 20, "eta_min": 1e-4}],
     "exponential": [{"type": "ExponentialLR", "gamma": 0.95, "begin": 0, "end": 40}],
     "one_cycle": [{"type": "OneCycleLR", "eta_max": 0.05, "total_steps": 71, "pct_start": 0.3}],
-}
+    "one_cycle_three_phases": [
+        {"type": "OneCycleLR", "eta_max": 0.05, "total_steps": 70, "three_phase": True, "pct_start": 0.4},
+    ],
+    "one_cycle_of_a_part": [
+        {"type": "OneCycleLR", "eta_max": 0.05, "begin": 5, "end": 60, "div_factor": 10.0, "final_div_factor": 100.0,
+         "anneal_strategy": "linear"},
+    ],
+    "restarts": [
+        {"type": "CosineRestartLR", "periods": [10, 20, 30], "restart_weights": [1, 0.5, 0.25], "eta_min": 1e-4},
+    ],
+    "warmup_then_restarts": [
+        {"type": "LinearLR", "start_factor": 0.1, "end": 6},
+        {"type": "CosineRestartLR", "periods": [10, 20], "restart_weights": [1, 0.5], "eta_min_ratio": 0.01,
+         "begin": 6},
+    ],
+    "epochs": [{"type": "MultiStepLR", "milestones": [2, 5], "gamma": 0.1, "by_epoch": True}],
+    "warmup_then_epochs": [
+        {"type": "LinearLR", "start_factor": 0.1, "end": 15},
+        {"type": "PolyLR", "power": 0.9, "eta_min": 1e-4, "end": 6, "by_epoch": True},
+    ],
+    "epochs_before_warmup": [
+        {"type": "CosineAnnealingLR", "T_max": 7, "by_epoch": True},
+        {"type": "LinearLR", "start_factor": 0.1, "end": 20},
+    ],
+    "momentum_poly": [{"type": "PolyMomentum", "power": 0.9, "eta_min": 0.5, "end": 50}],
+    "momentum_linear": [{"type": "LinearMomentum", "start_factor": 0.9, "begin": 3, "end": 30}],
+    "momentum_constant": [{"type": "ConstantMomentum", "factor": 0.5, "end": 9}],
+    "momentum_steps": [
+        {"type": "MultiStepMomentum", "milestones": [10, 30], "gamma": 0.9},
+        {"type": "StepMomentum", "step_size": 20, "gamma": 0.8},
+        {"type": "ExponentialMomentum", "gamma": 0.99},
+    ],
+    "momentum_restarts": [
+        {"type": "CosineRestartMomentum", "periods": [20, 30], "restart_weights": [1, 0.9], "eta_min": 0.8},
+    ],
+    "rate_and_momentum": [
+        {"type": "LinearLR", "start_factor": 0.1, "end": 20},
+        {"type": "CosineAnnealingMomentum", "T_max": 70, "eta_min": 0.8},
+    ],
+}  # fmt: skip
 
 
-def schedules(folder: Path, steps: int = 70) -> None:
-    """Learning rate of every step for two parameter groups: the base rate and ten times that."""
+def schedules(folder: Path, steps: int = 70, epoch_steps: int = 10) -> None:
+    """Learning rate of every step for two parameter groups, the base rate and ten times that; and their momentum."""
     cases = []
     for name, configs in SCHEDULES.items():
         groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": lr} for lr in (0.01, 0.1)]
-        optimizer = torch.optim.SGD(groups, lr=0.01)
+        optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9)
         schedulers = [
-            PARAM_SCHEDULERS.build({**config, "by_epoch": False}, default_args={"optimizer": optimizer})
+            PARAM_SCHEDULERS.build({"by_epoch": False, **config}, default_args={"optimizer": optimizer})
             for config in configs
         ]
-        rates = []
-        for _ in range(steps):
-            rates.append([group["lr"] for group in optimizer.param_groups])
+        figures = []
+        for step in range(steps):
+            figures.append([*(group["lr"] for group in optimizer.param_groups), optimizer.param_groups[0]["momentum"]])
             optimizer.step()
-            for scheduler in schedulers:
-                scheduler.step()
-        rates = np.array(rates).T.tolist()
-        cases.append({"name": name, "schedulers": configs, "lr": rates[0], "lr_tenfold_group": rates[1]})
-    save_json(folder / "schedules.json", {"base_lr": 0.01, "steps": steps, "cases": cases})
+            ended = (step + 1) % epoch_steps == 0
+            for scheduler in sorted(schedulers, key=lambda scheduler: scheduler.by_epoch):
+                if ended or not scheduler.by_epoch:
+                    scheduler.step()
+        rates, tenfold, momentum = np.array(figures).T.tolist()
+        curves = {"lr": rates, "lr_tenfold_group": tenfold}
+        if any(config["type"].endswith("Momentum") for config in configs):
+            curves["momentum"] = momentum
+        cases.append({"name": name, "schedulers": configs, **curves})
+    content = {"base_lr": 0.01, "momentum": 0.9, "steps": steps, "epoch_steps": epoch_steps, "cases": cases}
+    save_json(folder / "schedules.json", content)
 
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -74,6 +119,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam_eps": {"type": "Adam", "lr": 0.01, "eps": 1e-3, "betas": [0.8, 0.99]},
     "adamw": {"type": "AdamW", "lr": 0.01, "betas": [0.9, 0.999], "weight_decay": 0.05},
 }
+
+CLIPS = (None, {"max_norm": 1.0}, {"max_norm": 1000.0}, {"max_norm": 0.5, "norm_type": 1})
 
 PARAMWISE: dict[str, dict[str, Any]] = {
     "head_tenfold": {"custom_keys": {"head": {"lr_mult": 10.0}}},
@@ -134,7 +181,7 @@ def optimizers(folder: Path, steps: int = 5) -> None:
 
     updates = []
     for name, config in OPTIMIZERS.items():
-        for clip in (None, {"max_norm": 1.0}, {"max_norm": 1000.0}, {"max_norm": 0.5, "norm_type": 1}):
+        for clip in (*CLIPS, {"type": "value", "clip_value": 0.5}) if name == "sgd" else CLIPS:
             params = {key: torch.tensor(value, requires_grad=True) for key, value in start.items()}
             kwargs = {key: value for key, value in config.items() if key != "type"}
             optimizer = getattr(torch.optim, config["type"])(params.values(), **kwargs)
@@ -146,6 +193,23 @@ def optimizers(folder: Path, steps: int = 5) -> None:
                 wrapper.step()
                 trace.append({key: param.detach().numpy().tolist() for key, param in params.items()})
             updates.append({"name": name, "optimizer": config, "clip_grad": clip, "params": trace})
+
+    # The momentum changes with every step.
+    scheduled = []
+    for config in ({"type": "SGD", "lr": 0.1, "momentum": 0.9}, {"type": "AdamW", "lr": 0.01, "weight_decay": 0.05}):
+        params = {key: torch.tensor(value, requires_grad=True) for key, value in start.items()}
+        kwargs = {key: value for key, value in config.items() if key != "type"}
+        optimizer = getattr(torch.optim, config["type"])(params.values(), **kwargs)
+        piece = {"type": "LinearMomentum", "start_factor": 0.5, "end": steps}
+        scheduler = PARAM_SCHEDULERS.build({**piece, "by_epoch": False}, default_args={"optimizer": optimizer})
+        trace = []
+        for gradient in gradients:
+            for key, param in params.items():
+                param.grad = torch.tensor(gradient[key])
+            optimizer.step()
+            scheduler.step()
+            trace.append({key: param.detach().numpy().tolist() for key, param in params.items()})
+        scheduled.append({"optimizer": config, "schedule": [piece], "params": trace})
 
     paramwise = []
     for model_name, model_config in MODELS_FOR_PARAMWISE.items():
@@ -167,6 +231,7 @@ def optimizers(folder: Path, steps: int = 5) -> None:
         "start": {key: value.tolist() for key, value in start.items()},
         "gradients": [{key: value.tolist() for key, value in gradient.items()} for gradient in gradients],
         "updates": updates,
+        "scheduled": scheduled,
         "base": {"lr": 0.01, "weight_decay": 5e-4},
         "models": MODELS_FOR_PARAMWISE,
         "paramwise": paramwise,
