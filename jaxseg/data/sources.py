@@ -93,6 +93,9 @@ def build_source(data: Mapping[str, Any], part: str) -> Source:
     otherwise: `DatasetInfo.splits`), and `split_file`, a text file with one name a line, which then are the
     records, in that order. Of several splits and of several files the records follow one another.
 
+    Where `data` has a list `unpaired`, images without a mask are left out and their paths appended to it, unless none
+    has one; the check of a data set wants to see the rest.
+
     Raises:
         DataError: an unknown data set, a missing root or folder, nothing in it, images without masks, a split
             file that names files that do not exist.
@@ -238,6 +241,9 @@ def _find_pairs(
             )
     if masks is not None:
         missing = [stem for stem in stems if stem not in masks]
+        if missing and data.get("unpaired") is not None and len(missing) < len(stems):
+            data["unpaired"].extend(os.path.join(image_dir, images[stem]) for stem in missing)
+            stems, missing = [stem for stem in stems if stem in masks], []
         if missing:
             listed = ", ".join(images[stem] for stem in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
             raise DataError(

@@ -1,0 +1,291 @@
+"""One look at one record: both files are read and decoded once, and all that rules need to know is noted."""
+
+import hashlib
+import io
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Integer, Num, UInt8
+from PIL import Image
+
+from jaxseg.data.sources import Source
+from jaxseg.data.transforms import Pipeline, Transform
+from jaxseg.data.transforms.base import Record, Size
+from jaxseg.data.transforms.loading import LoadAnnotations, LoadImage, read_bytes
+from jaxseg.errors import DataError
+
+THUMB = 16  # pixels of a side of the small picture that near copies are found by
+_SAMPLES = 64  # rows and columns of an image that its mean is taken of
+_EXACT = 2**24  # OpenCV counts in float32, which is exact up to here
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+_ORIENTATION, _BITS, _CHANNELS = 0x0112, 258, 277  # TIFF tags
+_LOSSY = ("JPEG", "MPO", "JPEG2000")
+_SHOWN = 8  # how many numbers a finding lists
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture file says of itself.
+
+    Attributes:
+        format: "PNG", "JPEG", ...
+        size: height and width as stored.
+        channels: 1, 2 (grey and alpha), 3, 4; a palette counts as colour.
+        bits: of a channel.
+        orientation: of EXIF, 1..8; 1 is upright.
+    """
+
+    format: str
+    size: Size
+    channels: int
+    bits: int
+    orientation: int
+
+    @property
+    def form(self) -> str:
+        """Channels and bits in words."""
+        return f"{self.channels} channel{'s' if self.channels > 1 else ''} of {self.bits} bits"
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What one record showed. Fields are None or empty where it did not come that far.
+
+    Attributes:
+        name: of the record.
+        index: of the record in its source.
+        image_path: the image's file, if it has one.
+        label_path: the mask's file, if it has one.
+        problem: key of `KINDS` of what kept it from being loaded.
+        file: where that is.
+        value: what was found there.
+        error: the whole error, a message for the user.
+        header: of the image's file.
+        lossy: the mask's format where it is a lossy one.
+        digest: hash of the image.
+        label_digest: hash of the mask's file.
+        size: height and width of the image as it was loaded.
+        channels: of the image as it was loaded.
+        sums: of each channel over `samples` pixels.
+        squares: sums of squares.
+        samples: how many pixels.
+        thumb: the image in little.
+        counts: pixels of each class.
+        pixels: of the mask.
+        numbers: stored number -> pixels of it, where they were asked for or are no classes.
+    """
+
+    name: str
+    index: int = 0
+    image_path: str | None = None
+    label_path: str | None = None
+    problem: str | None = None
+    file: str | None = None
+    value: str = ""
+    error: str = ""
+    header: Header | None = None
+    lossy: str = ""
+    digest: bytes = b""
+    label_digest: bytes = b""
+    size: Size | None = None
+    channels: int = 0
+    sums: np.ndarray | None = None
+    squares: np.ndarray | None = None
+    samples: int = 0
+    thumb: np.ndarray | None = None
+    counts: np.ndarray | None = None
+    pixels: int = 0
+    numbers: dict[int, int] | None = None
+
+
+def loading_steps(pipeline: Pipeline) -> tuple[Transform, ...]:
+    """The steps that read files, those of images first: masks are compared with the image as it was read."""
+    steps = [
+        s for s in pipeline.steps if isinstance(s, LoadImage | LoadAnnotations) or type(s).__name__.startswith("Load")
+    ]
+    return tuple(sorted(steps, key=_is_of_masks))
+
+
+def _is_of_masks(step: Transform) -> bool:
+    return isinstance(step, LoadAnnotations) or "Annotations" in type(step).__name__
+
+
+def look_at(source: Source, index: int, steps: Sequence[Transform], numbers: bool = False) -> Look:
+    """Reads a record, as training would.
+
+    Args:
+        source: where it is.
+        index: its number.
+        steps: those that load; see `loading_steps`.
+        numbers: whether to note the numbers stored in the mask.
+    """
+    seen: dict[str, Any] = {"name": str(index), "index": index}
+    rng = np.random.default_rng(0)
+    try:
+        record = source[index]
+        meta = record["meta"]
+        seen |= {"name": str(meta.get("name", index))} | {key: meta.get(key) for key in ("image_path", "label_path")}
+        seen["file"] = seen["image_path"]
+        given = record.get("image") is not None
+        if seen["image_path"] is not None and not given:
+            content = read_bytes(seen["image_path"])
+            seen["header"], seen["digest"] = read_header(content), _digest(content)
+        for step in steps:
+            if not _is_of_masks(step):
+                record = step(record, rng)
+        if record.get("image") is not None:
+            seen |= _of_image(record["image"], own_digest=given or seen.get("header") is None)
+    except DataError as error:
+        return Look(**seen, problem="unreadable", value=_reason(error, seen["file"]), error=str(error))
+    return _look_at_mask(source, record, [step for step in steps if _is_of_masks(step)], numbers, seen)
+
+
+def _look_at_mask(
+    source: Source, record: Record, steps: Sequence[Transform], numbers: bool, seen: dict[str, Any]
+) -> Look:
+    path, content = seen.get("label_path"), b""
+    seen["file"] = path or seen["file"]
+    try:
+        if path is not None and steps and record.get("label") is None:
+            content = read_bytes(path)
+            header = read_header(content)
+            seen["label_digest"] = _digest(content)
+            seen["lossy"] = header.format if header is not None and header.format in _LOSSY else ""
+        for step in steps:
+            record = step(record, np.random.default_rng(0))
+    except DataError as error:
+        seen |= _why(content, record["meta"], seen.get("size"))
+        return Look(**{"problem": "unreadable", "value": _reason(error, path), **seen}, error=str(error))
+    label = record.get("label")
+    if label is not None and label.ndim <= 3 and np.issubdtype(label.dtype, np.integer):
+        seen |= {"counts": class_counts(label, len(source.classes), source.ignore_index)}
+        seen |= {"pixels": int(np.prod(label.shape[:2]))}
+        if numbers and content:
+            seen["numbers"] = _count_numbers(_stored(content))
+    return Look(**seen)
+
+
+def read_header(content: bytes) -> Header | None:
+    """What a picture file says of itself; None where it is no picture that Pillow knows.
+
+    Pillow does not tell 16 bits of a colour PNG from 8, so those are read from the file itself.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            width, height = picture.size
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+            kind, bands, mode = picture.format or "", len(picture.getbands()), picture.mode
+            tags = dict(picture.tag_v2) if kind == "TIFF" else {}
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+        return None
+    bits = {"1": 1, "I": 32, "F": 32}.get(mode, 16 if mode.startswith("I;16") else 8)
+    channels = 3 if mode == "P" else bands
+    if content.startswith(_PNG) and len(content) > 25:
+        bits, channels = max(content[24], 8), _PNG_CHANNELS.get(content[25], channels)
+    if _BITS in tags:
+        bits = max(np.atleast_1d(tags[_BITS]).tolist())
+        channels = int(tags.get(_CHANNELS, channels))
+    return Header(kind, (height, width), channels, bits, orientation if orientation in range(1, 9) else 1)
+
+
+def class_counts(label: Integer[np.ndarray, "..."], classes: int, ignore_index: int) -> Integer[np.ndarray, " classes"]:
+    """Pixels of each class; of several labels a pixel, [h w classes], those that are 1."""
+    if label.ndim == 3:
+        return (label == 1).sum(axis=(0, 1))
+    if label.dtype == np.uint8 and label.size < _EXACT:
+        counts = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    else:
+        counts = np.bincount(label[label >= 0].ravel(), minlength=256)
+    if 0 <= ignore_index < len(counts):
+        counts[ignore_index] = 0
+    return np.pad(counts, (0, max(0, classes - len(counts))))[:classes]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _of_image(image: Num[np.ndarray, "h w c"], own_digest: bool) -> dict[str, Any]:
+    """What is noted of the decoded image."""
+    height, width = image.shape[:2]
+    channels = image.shape[2] if image.ndim == 3 else 1
+    sample = image[:: max(1, height // _SAMPLES), :: max(1, width // _SAMPLES)]
+    sample = sample.reshape(-1, channels).astype(np.float64)
+    facts = {
+        "size": (height, width),
+        "channels": channels,
+        "sums": sample.sum(axis=0),
+        "squares": np.square(sample).sum(axis=0),
+        "samples": len(sample),
+        "thumb": _thumb(image),
+    }
+    return facts | ({"digest": _digest(np.ascontiguousarray(image).tobytes())} if own_digest else {})
+
+
+def _thumb(image: Num[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "s s"]:
+    """The image in grey, `THUMB` pixels a side; other than 8 bits are stretched to them."""
+    planes = image.reshape(*image.shape[:2], -1)
+    planes = planes if planes.dtype in (np.uint8, np.uint16, np.float32) else planes.astype(np.float32)
+    # OpenCV resizes up to four channels at once.
+    small = cv2.resize(planes[..., :3], (THUMB, THUMB), interpolation=cv2.INTER_AREA).reshape(THUMB, THUMB, -1)
+    grey = small.mean(axis=2, dtype=np.float32)
+    if image.dtype != np.uint8:
+        low, high = float(grey.min()), float(grey.max())
+        grey = (grey - low) * (255 / (high - low)) if high > low else grey * 0
+    return np.nan_to_num(np.rint(grey)).astype(np.uint8)
+
+
+def _why(content: bytes, meta: Mapping[str, Any], image_size: Size | None) -> dict[str, Any]:
+    """The kind of a mask that can't be loaded, and what was found; nothing where it can't even be decoded."""
+    try:
+        stored = _stored(content)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return {}
+    if stored.ndim == 3:
+        colours = len(np.unique(stored.reshape(-1, stored.shape[2]), axis=0))
+        return {"problem": "colour_mask", "value": f"{stored.shape[2]} channels, {colours} colours"}
+    if image_size is not None and stored.shape[:2] != image_size:
+        turned = " (turned by 90 degrees)" if stored.shape[1::-1] == image_size else ""
+        shown = [f"{height}x{width}" for height, width in (stored.shape[:2], image_size)]
+        return {"problem": "size_mismatch", "value": f"mask {shown[0]}, image {shown[1]}{turned}"}
+    numbers = _count_numbers(stored)
+    bad = {number: pixels for number, pixels in numbers.items() if not is_class(number, meta)}
+    if not bad:
+        return {"problem": "loading", "numbers": numbers}
+    return {"problem": "values", "value": shown_numbers(bad), "numbers": numbers}
+
+
+def is_class(number: int, meta: Mapping[str, Any]) -> bool:
+    """Whether a stored number becomes a class or the ignored index."""
+    ignore, classes = meta.get("ignore_index", 255), meta.get("num_classes")
+    if meta.get("reduce_zero_label"):
+        number = ignore if number in (0, ignore) else number - 1
+    number = {int(raw): int(new) for raw, new in (meta.get("label_map") or {}).items()}.get(number, number)
+    return number == ignore or classes is None or 0 <= number < classes
+
+
+def shown_numbers(numbers: Mapping[int, int]) -> str:
+    """The first few numbers, each with its pixels."""
+    shown = ", ".join(f"{number} ({pixels:,} px)" for number, pixels in sorted(numbers.items())[:_SHOWN])
+    return shown + (f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else "")
+
+
+def _stored(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as picture:
+        return np.array(picture)
+
+
+def _count_numbers(stored: np.ndarray) -> dict[int, int]:
+    values, pixels = np.unique(stored, return_counts=True)
+    return dict(zip(values.astype(int).tolist(), pixels.tolist(), strict=True))
+
+
+def _reason(error: DataError, path: str | None) -> str:
+    """The error without the name of its file, and without its remedy."""
+    reason = str(error).replace(f"Cannot read {path}: ", "").replace(f"{path} is ", "").replace(f"{path} ", "")
+    return reason.split(": copy")[0].split(". Copy")[0].split("; copy")[0].split(". It is")[0].rstrip(".")
