@@ -1,6 +1,7 @@
 """Rules of folders: files without a partner, and files that nothing reads."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,32 +10,8 @@ from pathlib import PurePath
 from jaxseg.data.checking.findings import Finding
 from jaxseg.data.sources import Source
 
-_PICTURES = tuple(
-    [
-        ".apng",
-        ".avif",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".heic",
-        ".heif",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".jxl",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".ppm",
-        ".tga",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
-_LOSSY = (".jfif", ".jpe", ".jpeg", ".jpg")
+_PICTURE = re.compile(r"\.(apng|avif|bmp|dib|gif|hei[cf]|jfif|jp2|jpe?g?|jxl|p[bgnp]m|png|tga|tiff?|webp)")
+_LOSSY = re.compile(r"\.(jfif|jpe?g?)")
 
 
 @dataclass
@@ -126,11 +103,11 @@ def _unpaired(
         stem = PurePath(os.path.relpath(path, folder)).with_suffix("").as_posix() if folder else ""
         file = others.get(label_dir, {}).get(stem)
         suffix = PurePath(file).suffix.lower() if file else ""
-        if suffix not in _PICTURES:
+        if not _PICTURE.fullmatch(suffix):
             yield Finding("image_without_mask", part, path, f"nothing of its name in {label_dir or 'the masks'}")
             continue
         taken.add(os.path.join(label_dir, file))
-        kind = "lossy_mask" if suffix in _LOSSY else "odd_suffix"
+        kind = "lossy_mask" if _LOSSY.fullmatch(suffix) else "odd_suffix"
         yield Finding(kind, part, os.path.join(label_dir, file), f"ends in {suffix}, its image is left out")
 
 
@@ -176,7 +153,7 @@ def _left_over(
             continue
         if any(file[:length] in stems for length in range(len(file), 0, -1)):
             continue
-        if suffix in _PICTURES:
+        if _PICTURE.fullmatch(suffix):
             yield Finding(
                 "odd_suffix", known.part, path, f"ends in {suffix}, read are {', '.join(sorted(known.suffixes))}"
             )
