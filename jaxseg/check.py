@@ -22,20 +22,26 @@ from jaxseg.errors import ConfigError
 FOUND = 1  # the exit status where something was found
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _ROWS = 60  # of a table
+_FILES = 3  # of one row
 
 
 def findings_table(checked: CheckedData) -> Table:
     """What was found: a row for what is the same of several files, worst first."""
     root = common_folder(checked)
-    table = Table("", "what", "part", show_lines=True)
+    table = Table("", "what", "part")
     for name in ("file", "value", "what to do"):
         table.add_column(name, overflow="fold")
     rows = groups(checked.findings)
     for group in rows[:_ROWS]:
         first = group[0]
-        more = f" and {len(group) - 1:,} more" if len(group) > 1 else ""
-        values = (first.title, first.part, shown(first.file, root) + more, shown(first.value, root), first.fix)
-        table.add_row(Text(first.severity, _STYLES[first.severity]), *(Text(value) for value in values))
+        head = (Text(first.severity, _STYLES[first.severity]), first.title, first.part)
+        for finding in group[:_FILES]:
+            texts = [shown(text, root) for text in (finding.file, finding.value)]
+            table.add_row(*head, *map(Text, texts), Text(first.fix if finding is first else ""))
+            head = ("", "", "")
+        if len(group) > _FILES:
+            table.add_row(*head, f"and {len(group) - _FILES:,} more")
+        table.add_section()
     if len(rows) > _ROWS:
         table.add_row("", f"{len(rows) - _ROWS} more rows: see the page")
     return table

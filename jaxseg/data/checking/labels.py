@@ -75,9 +75,9 @@ def _from_error(look: Look) -> str:
 
 
 def _unreadable_fix(look: Look) -> str:
-    if "missing" in look.error or "No such file" in look.error:
-        return "Add the file, or remove its partner."
-    return ""
+    if not look.value.startswith("No such file"):
+        return ""
+    return "Add the file, or remove its partner."
 
 
 def _meta(source: Source) -> dict[str, object]:
