@@ -50,6 +50,8 @@ def folder_findings(
     for folder, known in {**images, **{f: k for f, k in masks.items() if f not in images}}.items():
         own = known.files | (masks[folder].files if folder in masks else set())
         stems = known.stems | {PurePath(os.path.relpath(path, folder)).with_suffix("").as_posix() for path in taken}
+        if folder in partner:  # images that no list names have their masks, too
+            stems |= {stem for stem, _ in _stems(listings[partner[folder]], images[partner[folder]].suffixes)}
         found += _left_over(folder, known, own, stems, listings[folder], taken)
     return found
 

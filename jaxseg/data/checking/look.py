@@ -22,6 +22,7 @@ THUMB = 16  # pixels of a side of the small picture that near copies are found b
 _SAMPLES = 64  # rows and columns of an image that its mean is taken of
 _EXACT = 2**24  # OpenCV counts in float32, which is exact up to here
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_EXIF = (b"eXIf", b"Raw profile type exif")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _ORIENTATION, _BITS, _CHANNELS = 0x0112, 258, 277  # TIFF tags
 _LOSSY = ("JPEG", "MPO", "JPEG2000")
@@ -178,8 +179,10 @@ def read_header(content: bytes) -> Header | None:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             width, height = picture.size
-            orientation = picture.getexif().get(_ORIENTATION, 1)
             kind, bands, mode = picture.format or "", len(picture.getbands()), picture.mode
+            # Pillow decodes a whole PNG to look for this.
+            has_exif = kind != "PNG" or any(mark in content for mark in _PNG_EXIF)
+            orientation = picture.getexif().get(_ORIENTATION, 1) if has_exif else 1
             tags = dict(picture.tag_v2) if kind == "TIFF" else {}
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
         return None
