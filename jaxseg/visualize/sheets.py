@@ -22,7 +22,7 @@ class Tile:
     Attributes:
         image: the photo, of any channels and type; None where there is none.
         label: class indices, laid over the photo; None where there are none.
-        mask: a mask that is no label map, as a picture, shown beside the photo.
+        mask: another picture beside the photo, such as a mask that is no label map.
         title: the first line, such as the file's name.
         text: what else there is to say, up to two lines.
         color: of that text.

@@ -294,6 +294,15 @@ def test_parts_that_cannot_be_read(folder):
         check(folder)
 
 
+def test_files_are_read_where_the_transforms_load_nothing(folder):
+    Harmed(folder).path("mask", 0).write_bytes(b"")
+    for transforms, loaded in (((), True), ((LOAD[0],), False)):
+        train = {"split": "train", "split_file": None, "transforms": transforms}
+        checked = check(folder, ("train",), train=train)
+        assert ("unreadable" in kinds(checked)) == loaded
+        assert all(look.size for look in checked.parts["train"].looks)
+
+
 def test_transforms_that_make_no_batches(folder):
     train = {"split": "train", "split_file": None, "transforms": (*LOAD, {"type": "RandomCrop", "crop_size": (64, 64)})}
     checked = check(folder, ("train",), train=train)

@@ -15,7 +15,8 @@ from jaxseg.data.checking.pictures import copy_findings, picture_findings
 from jaxseg.data.checking.reading import Task, read_all
 from jaxseg.data.checking.statistics import part_statistics
 from jaxseg.data.sources import Source, build_source
-from jaxseg.data.transforms import Pipeline, build_transforms
+from jaxseg.data.transforms import Pipeline, Transform, build_transforms
+from jaxseg.data.transforms.loading import LoadAnnotations, LoadImage
 from jaxseg.errors import ConfigError, DataError
 
 PARTS = ("train", "val", "test")
@@ -28,13 +29,13 @@ class CheckedPart:
 
     Attributes:
         source: its records.
-        pipeline: its transforms.
+        steps: the transforms that loaded them.
         looks: what the records that were read showed.
         statistics: see `part_statistics`.
     """
 
     source: Source
-    pipeline: Pipeline
+    steps: tuple[Transform, ...]
     looks: Sequence[Look] = field(repr=False)
     statistics: Mapping[str, Any] = field(repr=False)
 
@@ -109,8 +110,8 @@ def check_dataset(
     findings += folder_findings(records, unpaired)
     findings += _heads(config.get("model") or {}, sources)
     checked = {
-        part: CheckedPart(source, pipelines[part], looks[part], part_statistics(source, looks[part]))
-        for part, source in sources.items()
+        part: CheckedPart(source, task.steps, looks[part], part_statistics(source, looks[part]))
+        for (part, source), task in zip(sources.items(), tasks, strict=True)
     }
     return CheckedData(checked, worst_first(findings), skipped, seconds)
 
@@ -164,13 +165,19 @@ def _paths(source: Source) -> list[str | None] | None:
 
 
 def _task(source: Source, pipeline: Pipeline, limit: int | None) -> Task:
-    """Which records of a source to look at; one that is there several times, to count more, is read once."""
+    """Which records of a source to look at, and how; one that is there several times, to count more, is read once.
+
+    Where the transforms load nothing, files are read as most recipes read them.
+    """
     records = file_records(source)
     indices = range(len(source))
     if records is not None and len(set(records)) < len(records):
         indices = sorted({record: index for index, record in reversed(list(enumerate(records)))}.values())
+    steps = loading_steps(pipeline)
+    if not steps and records:
+        steps = (LoadImage(), LoadAnnotations()) if records[0][2] is not None else (LoadImage(),)
     chosen = tuple(indices[place] for place in spread(len(indices), limit))
-    return Task(source, loading_steps(pipeline), chosen, frozenset(chosen[:: max(1, len(chosen) // _NUMBERS)]))
+    return Task(source, steps, chosen, frozenset(chosen[:: max(1, len(chosen) // _NUMBERS)]))
 
 
 def _heads(model: Mapping[str, Any], sources: Mapping[str, Source]) -> list[Finding]:

@@ -103,6 +103,7 @@ class Finding:
         value: what was found, such as a size or the numbers that are no class.
         fix: what to do.
         severity: of the kind, unless it is milder here.
+        other: the file that it was compared with.
     """
 
     kind: str
@@ -111,6 +112,7 @@ class Finding:
     value: str
     fix: str = ""
     severity: str = ""
+    other: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fix", self.fix or KINDS[self.kind].fix)

@@ -144,7 +144,7 @@ def copy_findings(parts: Mapping[str, Sequence[Look]]) -> list[Finding]:
                 single.append((part, look))
                 continue
             kind = "duplicate" if part == part0 else "leak"
-            found.append(Finding(kind, part, _file(look), _same(look0, part0, part)))
+            found.append(Finding(kind, part, _file(look), _same(look0, part0, part), other=_file(look0)))
     near = _near_copies(single)
     known = {finding.file for finding in found} | {finding.file for finding in near}
     return found + near + _same_names(parts, known)
@@ -184,8 +184,8 @@ def _near_copies(images: Sequence[tuple[str, Look]]) -> list[Finding]:
     found = []
     for i, j in nearest.items():
         (part, look), (part0, look0) = images[i], images[j]
-        value = f"nearly {_same(look0, part0, part)}"
-        found.append(Finding("near_duplicate" if part == part0 else "near_leak", part, _file(look), value))
+        kind, value = "near_duplicate" if part == part0 else "near_leak", f"nearly {_same(look0, part0, part)}"
+        found.append(Finding(kind, part, _file(look), value, other=_file(look0)))
     return found
 
 
@@ -210,5 +210,6 @@ def _same_names(parts: Mapping[str, Sequence[Look]], known: set[str]) -> list[Fi
         for look in looks:
             part0, look0 = names.setdefault(look.name, (part, look))
             if part0 != part and _file(look) not in known:
-                found.append(Finding("same_name", part, _file(look), f"as {_file(look0)} of {part0}, another picture"))
+                value = f"as {_file(look0)} of {part0}, another picture"
+                found.append(Finding("same_name", part, _file(look), value, other=_file(look0)))
     return found

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxseg.data.checking.dataset import CheckedData, CheckedPart
 from jaxseg.data.checking.findings import KINDS, SEVERITIES, Finding, groups
-from jaxseg.data.checking.look import Look, loading_steps
+from jaxseg.data.checking.look import Look
 from jaxseg.data.sources import Source
 from jaxseg.errors import DataError
 from jaxseg.visualize import charts, page
@@ -217,6 +217,9 @@ def _tile_of(finding: Finding, checked: CheckedData, root: str) -> Tile | None:
         return None
     text, color = f"{finding.title}: {finding.value}", COLORS[finding.severity]
     text, title = shown(text, root), shown(finding.file, root)
+    if finding.other is not None:  # both pictures, to be compared
+        pictures = [_any_picture(file) for file in (finding.file, finding.other)]
+        return Tile(pictures[0], mask=pictures[1], title=title, text=text, color=color)
     part = checked.parts.get(finding.part)
     for look in part.looks if part is not None else ():
         if finding.file in (look.image_path, look.label_path, look.name):
@@ -245,7 +248,7 @@ def _tile(
 def _record(part: CheckedPart, look: Look) -> Mapping[str, Any]:
     """The record of a look, loaded."""
     record, rng = part.source[look.index], np.random.default_rng(0)
-    for step in loading_steps(part.pipeline):
+    for step in part.steps:
         record = step(record, rng)
     return record
 
