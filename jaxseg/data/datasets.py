@@ -39,7 +39,7 @@ class DatasetInfo:
     image_dir: str = "images/{split}"
     label_dir: str = "annotations/{split}"
     label_dirs: dict[str, str] = field(default_factory=dict)
-    image_suffix: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+    image_suffix: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".npy")
     label_suffix: tuple[str, ...] = (".png",)
     splits: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
     split_file: str = ""
@@ -109,7 +109,7 @@ DATASETS: dict[str, DatasetInfo] = {
     ),
     "Demo": _row("Demo", ".png", generated=True),
     "DRIVE": _row("Vessels", ".png", "_manual1.png", splits=_LONG_NAMES),
-    "FolderDataset": DatasetInfo(label_suffix=(".png", ".gif", ".tif", ".tiff", ".bmp")),
+    "FolderDataset": DatasetInfo(label_suffix=(".png", ".gif", ".tif", ".tiff", ".bmp", ".npy")),
     "HRF": _row("Vessels", ".png", splits=_LONG_NAMES),
     "iSAID": _row("iSAID", ".png", "_instance_color_RGB.png", **_TILES),
     "LIP": _row("LIP", ".jpg", image_dir="{split}_images", label_dir="{split}_segmentations"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from jaxseg.data.datasets import DATASETS, Color, DatasetInfo
+from jaxseg.data.meanings import understood
 from jaxseg.data.transforms.base import Record, Size
 from jaxseg.data.transforms.loading import image_size
 from jaxseg.errors import ConfigError, DataError, did_you_mean
@@ -80,6 +81,7 @@ class FolderSource:
         return image_size(self.image_paths[index])
 
 
+@understood
 def build_source(data: Mapping[str, Any], part: str) -> Source:
     """Makes the source of one part, "train", "val" or "test", of `config.data`.
 
