@@ -119,8 +119,8 @@ def image_size(path: str) -> tuple[int, int]:
 class LoadImage(Transform):
     """Reads `meta["image_path"]` into `image` and notes `meta["original_size"]` (h, w).
 
-    The image is uint8 [h w 3], RGB. Where `meta["channels"]` (`data.channels`) says how many it has, it is [h w c] as it
-    is stored: uint8, uint16 or float32, all its channels. A record that has an image already is left as it is.
+    The image is uint8 [h w 3], RGB. Where `meta["channels"]` (`data.channels`) says how many it has, it is [h w c] as
+    it is stored: uint8, uint16 or float32, all its channels. A record that has an image already is left as it is.
 
     Attributes:
         color_type: "color" obeys EXIF orientation, "color_ignore_orientation" does not; "unchanged" is as stored,
@@ -206,8 +206,8 @@ def _not_a_mask(picture: Image.Image, path: str) -> str:
     hint = (
         "Its colour channels are all equal: save one of them."
         if grey
-        else "Say which class each colour is with data.mask_colors, or replace each colour by its class index (a palette "
-        "conversion) and save that with one channel."
+        else "Say which class each colour is with data.mask_colors, or replace each colour by its class index (a "
+        "palette conversion) and save that with one channel."
     )
     return (
         f"{path} is a colour picture (mode {picture.mode}), not a mask: a mask has one channel, whose "
@@ -270,9 +270,10 @@ class LoadAnnotations(Transform):
 
     What the stored numbers mean stands in the meta data, which the source fills: `reduce_zero_label` (0 is
     ignored, every other number counts one less), then `label_map` (all replacements at once), `num_classes`,
-    `ignore_index`. Without `num_classes` the numbers are taken as they are. `masks` says what else masks can hold (see
-    `jaxseg.data.masks`): "binary" (0 and 1, or 0 and 255), "colors", or "multi-label", where `label_path` may be a tuple
-    of one path a class and the label is uint8 [h w k] of 0 and 1. The mask must have the size of the image as it was
+    `ignore_index`. Without `num_classes` the numbers are taken as they are. `masks` says what else masks can hold
+    (see `jaxseg.data.masks`): "binary" (0 and 1, or 0 and 255), "colors", or "multi-label", where `label_path` may be
+    a tuple of one path a class and the label is uint8 [h w k] of 0 and 1. The mask must have the size of the image as it
+    was
     read, whatever has been done to the image since. A record that has a label already is left as it is.
 
     Attributes:
