@@ -10,17 +10,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxseg.config import PART_FIELDS
 from jaxseg.data.datasets import Color
 from jaxseg.data.sources import Source, build_source
 from jaxseg.data.transforms.base import Record, Size
 from jaxseg.errors import ConfigError, did_you_mean
 
+_COMMON = ("dataset", "root", "classes", "palette", "ignore_index")
 # What describes one data set only: an entry of another data set does not take it over from `config.data`.
-_OF_THE_DATA_SET = (
-    "image_dir", "image_dir2", "label_dir", "image_suffix", "image_suffix2", "label_suffix", "reduce_zero_label",
-    "label_map", "image_key", "label_key", "split_file",
-)  # fmt: skip
-_COMMON = ("dataset", "root", "classes", "palette", "ignore_index", "split")
+_OF_THE_DATA_SET = (*(name for name in PART_FIELDS if name not in _COMMON), "split_file")
 _LONGEST = 2**31  # records in one pass, which are shuffled as numbers of 32 bits
 
 
@@ -112,7 +110,7 @@ def build_mixture(data: Mapping[str, Any], part: str) -> Source:
     """
     entries = data[part]["sources"]
     shared = {name: value for name, value in data[part].items() if name != "sources"}
-    known = (*_COMMON, *_OF_THE_DATA_SET, "weight")
+    known = (*PART_FIELDS, "split", "split_file", "weight")
     sources, weights = [], []
     for number, entry in enumerate(entries):
         where = f"data.{part}.sources[{number}]"

@@ -192,7 +192,7 @@ def _record_source(data: Mapping[str, Any], key: str, info: DatasetInfo, part: s
     info = replace(info, classes=features.classes)
     splits = split_names(data, info, part)
     return RecordSource(
-        f"{key} {'+'.join(splits)}", **label_fields(data, key, info), features=features, files=features.files(splits)
+        f"{key} {'+'.join(splits)}", **label_fields(data, key, info), features=features, shards=features.files(splits)
     )
 
 
