@@ -11,6 +11,7 @@ here, though the reference works in BGR. Volumes are [z y x channels] here, and 
 # The reference draws from numpy.random itself, and imports only after its operators are replaced.
 # ruff: noqa: E402, NPY002
 
+import inspect
 import json
 import sys
 import unittest.mock
@@ -125,13 +126,21 @@ def main():
 
     volumes(out)
     np.savez_compressed(FIXTURES / "more_transforms.npz", **out)
-    names = {
-        "mmseg": sorted(TRANSFORMS.module_dict),
-        "mmcv": sorted(plain.TRANSFORMS.module_dict),
-    }
-    (FIXTURES / "reference_transforms.json").write_text(json.dumps(names, indent=1) + "\n")
+    names = {**plain.TRANSFORMS.module_dict, **TRANSFORMS.module_dict}
+    fields = {name: defaults(names[name]) for name in sorted(names)}
+    (FIXTURES / "reference_transforms.json").write_text(json.dumps(fields, indent=1) + "\n")
     size = (FIXTURES / "more_transforms.npz").stat().st_size
-    print(f"{len(out)} arrays, {size} bytes, OpenCV {cv2.__version__}; {sum(map(len, names.values()))} names")
+    print(f"{len(out)} arrays, {size} bytes, OpenCV {cv2.__version__}; {len(names)} transforms")
+
+
+def defaults(kind):
+    """The fields that a transform may leave out, with what they are then; and "..." for those it may not."""
+    fields = inspect.signature(kind.__init__).parameters.values()
+    return {
+        field.name: "..." if field.default is field.empty else field.default
+        for field in fields
+        if field.name != "self" and field.kind not in (field.VAR_KEYWORD, field.VAR_POSITIONAL)
+    }
 
 
 def volumes(out):

@@ -1,5 +1,6 @@
 """Rotations, colours, cut-outs, mosaics and depth against figures of the reference."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -19,14 +20,43 @@ from jaxseg.errors import DataError
 from transform_figures import FIXTURES, assert_equals, given
 
 
+def reference_fields():
+    return json.loads((FIXTURES / "reference_transforms.json").read_text())
+
+
 def test_every_transform_of_the_reference_is_here_or_not_needed():
-    names = {
-        name for group in json.loads((FIXTURES / "reference_transforms.json").read_text()).values() for name in group
-    }
+    names = set(reference_fields())
+    assert len(names) == 51
     assert names - set(TRANSFORMS) == set(NOT_NEEDED)
+    assert set(TRANSFORMS) - names == {"LoadImage", "MixUp"}
     assert not set(TRANSFORMS) & set(NOT_NEEDED)
     assert all(reason for reason in NOT_NEEDED.values())
     assert set(LABEL_LOADERS) == {"LoadAnnotations", "LoadBiomedicalAnnotation", "LoadDepthAnnotation"}
+
+
+# Fields whose defaults differ in form or on purpose; translating a config of the reference's gives what it means there.
+OTHERWISE = {
+    ("Pad", "pad_val"),  # of the image alone here
+    ("RandomFlip", "prob"),  # it must be given there
+    ("RandomFlip", "swap_seg_labels"),  # no pairs are () here
+    ("RandomCutOut", "fill_in"),  # one number here
+    ("RGB2Gray", "weights"),  # of red, green, blue here
+    ("RandomResize", "scale"),  # may be anything there
+    ("RandomResize", "keep_ratio"),
+    ("ResizeShortestEdge", "max_size"),  # it must be given there
+}
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name not in ("LoadImage", "MixUp")])
+def test_fields_have_the_defaults_of_the_reference(name):
+    own = {field.name: field for field in dataclasses.fields(TRANSFORMS[name]) if field.init}
+    wanted = reference_fields()[name]
+    shared = [field for field in own if field in wanted and (name, field) not in OTHERWISE]
+    required = {field for field in shared if own[field].default is dataclasses.MISSING}
+    assert required == {field for field in shared if wanted[field] == "..."}
+    for field in set(shared) - required:
+        default = own[field].default
+        assert (list(default) if isinstance(default, tuple) else default) == wanted[field], field
 
 
 @pytest.mark.parametrize(
