@@ -24,6 +24,7 @@ def base() -> ConfigDict:
     return ConfigDict(
         {
             "name": "",  # shown in logs and reports
+            "model_name": placeholder(str),  # of recipes with a choice of models
             "seed": 0,  # of initial weights, order, augmentation and dropout
             "total_steps": 80000,
             "batch_size": 8,  # images a step, over all devices and processes
@@ -59,6 +60,9 @@ def data(dataset: str = "FolderDataset", root: str = "", **fields: Any) -> dict[
         "ignore_index": placeholder(int),
         "reduce_zero_label": placeholder(bool),
         "label_map": placeholder(dict),
+        "masks": placeholder(str),  # what they hold: indices, binary, multi-label, colors
+        "mask_colors": placeholder(dict),  # {colour: class}
+        "channels": placeholder(int),  # of images that are read as they are stored; None: RGB of 8 bits
         "image_key": placeholder(str),  # of examples in array_record files
         "label_key": placeholder(str),
         "demo": {},  # of the generated set: size, train, val, test, seed

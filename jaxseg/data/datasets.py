@@ -46,7 +46,7 @@ class DatasetInfo:
     label_dir: str = "annotations/{split}"
     label_dirs: dict[str, str] = field(default_factory=dict)
     image_dir2: str = ""
-    image_suffix: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+    image_suffix: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".npy")
     image_suffix2: tuple[str, ...] = ()
     label_suffix: tuple[str, ...] = (".png",)
     splits: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
@@ -74,7 +74,7 @@ def _row(
     )
 
 
-_MASKS = (".png", ".gif", ".tif", ".tiff", ".bmp")
+_MASKS = (".png", ".gif", ".tif", ".tiff", ".bmp", ".npy")
 _LONG_NAMES = {"train": "training", "val": "validation"}
 _TILES = {"image_dir": "img_dir/{split}", "label_dir": "ann_dir/{split}"}
 _CONTEXT = {

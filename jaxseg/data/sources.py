@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxseg.data.datasets import DATASETS, Color, DatasetInfo
 from jaxseg.data.files import as_tuple, find_files, find_root, own
+from jaxseg.data.meanings import understood
 from jaxseg.data.transforms.base import Record, Size
 from jaxseg.data.transforms.loading import image_size
 from jaxseg.errors import ConfigError, DataError, did_you_mean
@@ -95,6 +96,7 @@ def _array_size(path: str) -> Size:
     return shape[:2]
 
 
+@understood
 def build_source(data: Mapping[str, Any], part: str) -> Source:
     """Makes the source of one part, "train", "val" or "test", of `config.data`.
 

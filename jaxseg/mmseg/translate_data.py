@@ -1,6 +1,5 @@
 """Data sets and transforms of an MMSegmentation config, as `config.data`."""
 
-import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,19 +8,16 @@ from typing import Any, NamedTuple
 
 from jaxseg.data.datasets import DATASETS, REFERENCE_NAMES, WITHOUT_ROW, DatasetInfo
 from jaxseg.data.files import as_tuple
-from jaxseg.data.transforms import TRANSFORMS, build_transforms
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.mmseg.fields import Fields, tuples
+from jaxseg.mmseg.translate_transforms import READING, mixing_fields, translate_transforms
 
 PARTS = ("train", "val", "test")
-READING = "how files are read is the machine's business"
 LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "drop_last", "collate_fn")
 DATASET_FIELDS = (
     "type", "data_root", "data_prefix", "ann_file", "pipeline", "metainfo", "img_suffix", "seg_map_suffix",
     "ignore_index", "reduce_zero_label", "img_suffix2", "depth_map_suffix",
 )  # fmt: skip
-# What the loader does without a transform.
-PACKING = ("PackSegInputs", "DefaultFormatBundle", "ImageToTensor", "ToTensor", "Collect")
 
 
 class Files(NamedTuple):
@@ -131,10 +127,9 @@ def _members(fields: Fields, ignore_index: int, outside: bool = True) -> list[Da
         return [each._replace(times=each.times * times) for each in _members(inner, ignore_index, outside)]
     if kind == "MultiImageMixDataset":
         fields.ignore(READING, "lazy_init")
-        fields.expect("skip_type_keys", None)
-        more = translate_transforms(fields.sections("pipeline"), False)
+        more = translate_transforms(mixing_fields(fields), False)
         inner = fields.section("dataset")
-        fields.done(("dataset", "pipeline"))
+        fields.done(("dataset", "pipeline", "skip_type_keys"))
         return [each._replace(transforms=(*each.transforms, *more)) for each in _members(inner, ignore_index, outside)]
     if kind == "ConcatDataset":
         fields.ignore(READING, "lazy_init", "ignore_keys", "separate_eval")
@@ -245,6 +240,7 @@ def _meta(fields: Fields) -> dict[str, Any]:
 
 _SIZING = (
     "Resize", "ResizeShortestEdge", "ResizeToMultiple", "RandomResize", "RandomChoiceResize", "RandomCrop", "Pad",
+    "CenterCrop", "RandomMosaic",
 )  # fmt: skip
 _PLAIN = tuple(kind for kind, rows in REFERENCE_NAMES.items() if rows[0] in ("FolderDataset", "FolderCDDataset"))
 
@@ -331,88 +327,3 @@ def _split(info: DatasetInfo, files: Files) -> str | None:
         if info.label_dirs.get(name, info.label_dir).format(split=name) == files.label_dir:
             return name
     return None
-
-
-def translate_transforms(pipeline: Sequence[Fields], reduce_zero_label: bool) -> tuple[dict[str, Any], ...]:
-    """Transforms of the reference's, as ours.
-
-    Args:
-        pipeline: `type` and fields of each.
-        reduce_zero_label: The data set's; a LoadAnnotations that says the same says nothing.
-
-    Raises:
-        ConfigError: A transform or a field of one has no counterpart here, or a value can't be.
-    """
-    translated = []
-    for fields in pipeline:
-        kind = fields.text("type")
-        if kind in PACKING:
-            fields.ignore_all_but((), "records carry what they need")
-            fields.ignored[fields.where] = f"batches are put together without {kind}"
-            continue
-        if kind not in TRANSFORMS:
-            raise ConfigError(
-                f"{fields.name('type')}={kind!r} is not a transform of this version. {did_you_mean(kind, TRANSFORMS)}"
-            )
-        transform = _transform(kind, fields, reduce_zero_label)
-        try:
-            build_transforms([transform])
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{fields.where}: {error}") from error
-        translated.append(transform)
-    return tuple(translated)
-
-
-def _transform(kind: str, fields: Fields, reduce_zero_label: bool) -> dict[str, Any]:
-    """One transform of a known type."""
-    fields.ignore(READING, "backend_args", "file_client_args", "ignore_empty")
-    module = TRANSFORMS[kind]
-    if module.__name__ in ("LoadImage", "LoadAnnotations"):
-        fields.expect("imdecode_backend", "cv2", "pillow")
-        fields.expect("to_float32", False)
-    if module.__name__ == "LoadAnnotations":
-        given = fields.flag("reduce_zero_label", None)
-        out = {} if given in (None, reduce_zero_label) else {"reduce_zero_label": given}
-        fields.done(("reduce_zero_label",))
-        return {"type": "LoadAnnotations", **out}
-    if kind in ("Resize", "RandomResize", "RandomChoiceResize"):
-        fields.expect("backend", "cv2")
-        fields.expect("interpolation", "bilinear")
-        fields.ignore("there are no boxes to clip", "clip_object_border")
-    if kind == "RandomResize":
-        fields.expect("resize_type", "Resize")
-    if kind == "ResizeToMultiple":
-        fields.expect("interpolation", None, "bilinear")
-    if kind == "Pad":
-        return _pad(fields)
-    if kind == "RandomFlip" and "prob" not in fields:
-        raise ConfigError(f"{fields.name('prob')} is missing")
-    out = _choices(fields) if kind == "RandomChoiceResize" else {}
-    out |= fields.rest()
-    known = [field.name for field in dataclasses.fields(module) if field.init]
-    for name in out:
-        if name not in known:
-            raise ConfigError(f"{fields.name(name)}={out[name]!r} has no counterpart here. {did_you_mean(name, known)}")
-    return {"type": module.__name__, **out}
-
-
-def _choices(fields: Fields) -> dict[str, Any]:
-    """The scales of a RandomChoiceResize: a list has several, and anything else is one."""
-    scales = fields.take("scales")
-    return {"scales": tuples(scales) if isinstance(scales, list) else (scales,)}
-
-
-def _pad(fields: Fields) -> dict[str, Any]:
-    """Pad: its size is (width, height) in the reference and (height, width) here; its colours are BGR there."""
-    fields.expect("padding_mode", "constant")
-    fields.expect("pad_to_square", False)
-    size, divisor = fields.pair("size", None), fields.whole("size_divisor", None)
-    value = fields.take("pad_val", 0)
-    values = Fields(value if isinstance(value, Mapping) else {"img": value}, fields.name("pad_val"), fields.ignored)
-    image, label = tuples(values.take("img", 0)), values.whole("seg", 255, least=0)
-    image = image[::-1] if isinstance(image, tuple) else image
-    values.done(("img", "seg"))
-    fields.done(("size", "size_divisor", "pad_val"))
-    target = {} if size is None else {"size": size[::-1]}
-    target |= {} if divisor is None else {"size_divisor": divisor}
-    return {"type": "Pad", **target, "pad_val": image, "seg_pad_val": label}
