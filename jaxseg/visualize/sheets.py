@@ -83,8 +83,9 @@ def contact_sheet(
     return np.array(canvas)
 
 
-def as_photo(image: Num[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:
+def as_photo(image: Num[np.ndarray, "*sides c"]) -> UInt8[np.ndarray, "h w 3"]:
     """Any image as one to look at: its first three channels, or its only one; other than 8 bits are stretched."""
+    image = image[len(image) // 2] if image.ndim == 4 else image
     planes = image.reshape(*image.shape[:2], -1)
     planes = planes[..., :3] if planes.shape[2] >= 3 else np.repeat(planes[..., :1], 3, axis=2)
     if planes.dtype == np.uint8:

@@ -89,7 +89,7 @@ class Harmed:
             return m
 
         fault("values", change("mask", 8, outside), "77 (10 px)", "data.label_map")
-        fault("colour_mask", change("mask", 9, lambda m: np.stack([m * 30, m, m], 2)), "3 channels", "class index")
+        fault("colour_mask", change("mask", 9, lambda m: np.stack([m * 30, m, m], 2)), "3 channels", "data.mask_colors")
         Image.open(mask(10)).save(self.path("mask", 10, suffix=".jpg"))
         mask(10).unlink()
         fault("lossy_mask", self.path("mask", 10, suffix=".jpg"), ".jpg", "PNG")
@@ -117,7 +117,7 @@ class Harmed:
         fault("form", change("image", 20, lambda i: i[..., 0]), "1 channel of 8 bits, most have 3", "Convert")
         wide = cv2.imread(str(image(21)), cv2.IMREAD_COLOR).astype(np.uint16) * 257
         cv2.imwrite(str(image(21)), wide)
-        fault("form", image(21), "3 channels of 16 bits", "Convert")
+        fault("loading", image(21), "16", "data.channels")
         exif = Image.Exif()
         exif[0x0112] = 3
         Image.open(image(22)).save(image(22), exif=exif)
@@ -422,9 +422,9 @@ def test_the_verb(harmed, tmp_path):
     words = (FLAG, f"--config.data.root={root}", f"--out={tmp_path / 'out'}", "--workers=0")
     ended = runs.call("check", *words)
     assert ended.status == 1, ended
-    assert "12 errors" in ended.out
+    assert "13 errors" in ended.out
     found = json.loads((tmp_path / "out" / "check.json").read_text())
-    assert found["counts"]["error"] == 12
+    assert found["counts"]["error"] == 13
     assert {(f["kind"], f["file"]) for f in found["findings"]} >= {(kind, path) for kind, path, _, _ in wanted}
     page = (tmp_path / "out" / "check.html").read_text()
     for name in ("sheet_findings.png", "sheet_train.png", "sheet_val.png", "classes.png"):

@@ -37,7 +37,9 @@ KINDS: dict[str, Kind] = {
         "Export it again as PNG from the original annotation: JPEG changes the numbers at every edge.",
     ),
     "colour_mask": Kind(
-        "error", "colour picture as a mask", "Replace each colour by its class index and save that with one channel."
+        "error",
+        "colour picture as a mask",
+        "Set data.mask_colors, or store class indices in one channel.",
     ),
     "size_mismatch": Kind(
         "error",
@@ -45,7 +47,7 @@ KINDS: dict[str, Kind] = {
         "Give it its own mask; resize masks with nearest neighbours only.",
     ),
     "values": Kind("error", "number that is no class", "Give every stored number its class with data.label_map."),
-    "binary_255": Kind("error", "mask of 0 and 255", "Set data.label_map = {255: 1}, or store 1 instead of 255."),
+    "binary_255": Kind("error", "mask of 0 and 255", "Set data.masks=binary (or data.label_map = {255: 1})."),
     "class_count": Kind("error", "number of class names", "Give one name for each class in data.classes."),
     "leak": Kind("error", "same picture in two parts", "Keep it in one part: scores on seen pictures say nothing."),
     "mixed_channels": Kind(

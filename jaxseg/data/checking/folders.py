@@ -58,6 +58,11 @@ def folder_findings(
 
 def file_records(source: Source) -> list[tuple[str, str | None, str | None]] | None:
     """Name, image and mask of all records of a source that lists them; None where it does not."""
+    if getattr(source, "repeats", None):  # of several
+        inner = [file_records(one) for one in source.sources]
+        if any(rows is None for rows in inner):
+            return None
+        return [row for rows, count in zip(inner, source.repeats, strict=True) for row in rows * count]
     stems, images = getattr(source, "stems", None), getattr(source, "image_paths", None)
     if stems is None or images is None or len(images) != len(source):
         return None

@@ -23,9 +23,10 @@ def label_findings(part: str, source: Source, looks: Sequence[Look]) -> list[Fin
     counts = np.stack([look.counts for look in counted])
     ignored = np.array([look.pixels for look in counted]) - counts.sum(axis=1)
     several = counts.sum() > sum(look.pixels for look in counted)  # labels a pixel, so none is ignored
-    if not several:
+    if not several and _of_indices(source):
         found += _binary(part, source, counted, counts, ignored)
         found += _off_by_one(part, source, looks, counted, counts)
+    if not several:
         found += _empty(part, source, counted, counts, ignored, {finding.file for finding in found})
     found += _classes(part, source, counts, several, off=any(finding.kind == "off_by_one" for finding in found))
     return found + _shared(part, counted, counts)
@@ -34,13 +35,14 @@ def label_findings(part: str, source: Source, looks: Sequence[Look]) -> list[Fin
 def binary_problem(source: Source, looks: Sequence[Look]) -> str | None:
     """Masks of 0 and 255 with two classes, where 255 is ignored: nothing could be learned, without an error."""
     counted = [look for look in looks if look.counts is not None]
-    if len(source.classes) != 2 or not counted or sum(look.counts[1] for look in counted):
+    if len(source.classes) != 2 or not counted or not _of_indices(source) or sum(look.counts[1] for look in counted):
         return None
     if not any(look.counts.sum() < look.pixels for look in counted):
         return None
     return (
         f"the masks hold no pixel of {source.classes[1]!r}, only {source.classes[0]!r} and the ignored label "
-        f"{source.ignore_index}: if 255 stands for {source.classes[1]!r} in them, set label_map {{255: 1}}."
+        f"{source.ignore_index}: if 255 stands for {source.classes[1]!r} in them, set data.masks=binary, or "
+        "label_map {255: 1}."
     )
 
 
@@ -48,14 +50,18 @@ def _mask_problems(part: str, source: Source, looks: Sequence[Look]) -> list[Fin
     """Files that could not be loaded, and lossy formats, which explain the rest of what is wrong with a file."""
     found = []
     failed = [look for look in looks if look.problem == "values" and not look.lossy]
-    fix, names = _numbers_fix(source, looks, failed), len(source.classes)
+    names, indices = len(source.classes), _of_indices(source)
+    fix = _numbers_fix(source, looks, failed) if indices else ""
     for look in looks:
         if look.lossy:
             value = f"{look.lossy}, {look.value or 'no odd number yet'}"
             found.append(Finding("lossy_mask", part, look.label_path, value))
         elif look.problem in _LOADED:
-            own_fix = {"values": fix, "unreadable": _unreadable_fix(look)}.get(look.problem, "")
-            found.append(Finding(look.problem, part, look.file, look.value, own_fix or _from_error(look)))
+            own_fix = {"values": fix, "unreadable": _unreadable_fix(look), "loading": look.error}.get(look.problem, "")
+            own_fix = look.error if look.problem == "values" and not indices else own_fix
+            found.append(Finding(look.problem, part, look.file, look.value, own_fix))
+    if not indices:
+        return found
     bad = {n for look in failed for n in look.numbers or {} if not is_class(n, _meta(source))}
     first = 1 if source.reduce_zero_label else 0
     if len(bad) > 1 and not source.label_map and bad == set(range(names + first, max(bad) + 1)):
@@ -69,15 +75,15 @@ def _mask_problems(part: str, source: Source, looks: Sequence[Look]) -> list[Fin
     return found
 
 
-def _from_error(look: Look) -> str:
-    """The remedy in the loader's own words, where the kind has none that is more exact."""
-    return look.error if look.problem == "loading" else ""
-
-
 def _unreadable_fix(look: Look) -> str:
     if not look.value.startswith("No such file"):
         return ""
     return "Add the file, or remove its partner."
+
+
+def _of_indices(source: Source) -> bool:
+    """Whether masks hold numbers that are classes, and not colours or bits."""
+    return getattr(source, "masks", "indices") == "indices"
 
 
 def _meta(source: Source) -> dict[str, object]:
@@ -101,7 +107,7 @@ def _numbers_fix(source: Source, looks: Sequence[Look], failed: Sequence[Look]) 
     zero = 0 in numbers or any(look.counts is not None and look.counts[0] for look in looks)
     every = sorted(n for n in numbers if n != ignore)
     if names == 2 and set(bad) <= {254, 255}:
-        return "Set data.label_map = {255: 1}: the masks hold 0 and 255."
+        return "Set data.masks=binary (or data.label_map = {255: 1}): the masks hold 0 and 255."
     if bad == [names] and not zero:
         return f"Set data.reduce_zero_label=True: the masks count from 1 to {names}."
     if bad == [names]:
@@ -131,9 +137,9 @@ def _binary(
     if not others.any():
         if len(source.classes) > 2:
             return []
-        value, name = f"{suspects.sum()} of {len(looks)} masks hold 0 and 255, none holds 1", source.classes[1]
-        return [Finding("binary_255", part, looks[int(suspects.argmax())].label_path, value,
-                        f"Set data.label_map = {{255: 1}} if 255 stands for {name!r}.")]  # fmt: skip
+        value = f"{suspects.sum()} of {len(looks)} masks hold 0 and 255, none holds 1"
+        fix = f"Set data.masks=binary (or data.label_map = {{255: 1}}) if 255 stands for {source.classes[1]!r}."
+        return [Finding("binary_255", part, looks[int(suspects.argmax())].label_path, value, fix)]
     if (ignored[others] > 0).mean() > _RARELY:
         return []
     return [

@@ -4,7 +4,7 @@ import hashlib
 import io
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -26,6 +26,7 @@ _PNG_EXIF = (b"eXIf", b"Raw profile type exif")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _ORIENTATION, _BITS, _CHANNELS = 0x0112, 258, 277  # TIFF tags
 _LOSSY = ("JPEG", "MPO", "JPEG2000")
+_UNREADABLE = ("Cannot read", "cannot be read", "cannot be decoded", "cut short", "is empty (0 bytes)")
 _SHOWN = 8  # how many numbers a finding lists
 
 
@@ -106,14 +107,12 @@ class Look:
 
 def loading_steps(pipeline: Pipeline) -> tuple[Transform, ...]:
     """The steps that read files, those of images first: masks are compared with the image as it was read."""
-    steps = [
-        s for s in pipeline.steps if isinstance(s, LoadImage | LoadAnnotations) or type(s).__name__.startswith("Load")
-    ]
+    steps = [step for step in pipeline.steps if isinstance(step, LoadImage | LoadAnnotations) or step.loads]
     return tuple(sorted(steps, key=_is_of_masks))
 
 
 def _is_of_masks(step: Transform) -> bool:
-    return isinstance(step, LoadAnnotations) or "Annotations" in type(step).__name__
+    return isinstance(step, LoadAnnotations) or step.loads == "label"
 
 
 def look_at(source: Source, index: int, steps: Sequence[Transform], numbers: bool = False) -> Look:
@@ -126,12 +125,12 @@ def look_at(source: Source, index: int, steps: Sequence[Transform], numbers: boo
         numbers: whether to note the numbers stored in the mask.
     """
     seen: dict[str, Any] = {"name": str(index), "index": index}
-    rng = np.random.default_rng(0)
+    record, rng = None, np.random.default_rng(0)
     try:
         record = source[index]
         meta = record["meta"]
-        seen |= {"name": str(meta.get("name", index))} | {key: meta.get(key) for key in ("image_path", "label_path")}
-        seen["file"] = seen["image_path"]
+        seen |= {"name": str(meta.get("name", index)), "image_path": meta.get("image_path")}
+        seen |= {"label_path": next(iter(mask_paths(meta)), None), "file": seen["image_path"]}
         given = record.get("image") is not None
         if seen["image_path"] is not None and not given:
             content = read_bytes(seen["image_path"])
@@ -141,34 +140,53 @@ def look_at(source: Source, index: int, steps: Sequence[Transform], numbers: boo
                 record = step(record, rng)
         if record.get("image") is not None:
             seen |= _of_image(record["image"], own_digest=given or seen.get("header") is None)
-    except DataError as error:
-        return Look(**seen, problem="unreadable", value=_reason(error, seen["file"]), error=str(error))
+    except Exception as error:  # decoders fail in many ways, and a check goes on
+        return _failed(seen, error, [seen.get("file"), (record or {}).get("meta", {}).get("image_path2")])
     return _look_at_mask(source, record, [step for step in steps if _is_of_masks(step)], numbers, seen)
 
 
 def _look_at_mask(
     source: Source, record: Record, steps: Sequence[Transform], numbers: bool, seen: dict[str, Any]
 ) -> Look:
-    path, content = seen.get("label_path"), b""
-    seen["file"] = path or seen["file"]
+    paths, contents = mask_paths(record["meta"]), []
+    seen["file"] = seen.get("label_path") or seen["file"]
     try:
-        if path is not None and steps and record.get("label") is None:
-            content = read_bytes(path)
-            header = read_header(content)
-            seen["label_digest"] = _digest(content)
-            seen["lossy"] = header.format if header is not None and header.format in _LOSSY else ""
+        if steps and record.get("label") is None:
+            contents = [read_bytes(path) for path in paths]
+            headers = [read_header(content) for content in contents]
+            seen["label_digest"] = _digest(b"".join(contents)) if contents else b""
+            seen["lossy"] = next((header.format for header in headers if header and header.format in _LOSSY), "")
         for step in steps:
             record = step(record, np.random.default_rng(0))
-    except DataError as error:
-        seen |= _why(content, record["meta"], seen.get("size"))
-        return Look(**{"problem": "unreadable", "value": _reason(error, path), **seen}, error=str(error))
+    except Exception as error:
+        failed = _failed(seen, error, paths)
+        why = _why(contents[0], record["meta"], seen.get("size"), failed.value) if len(contents) == 1 else {}
+        return replace(failed, **why)
     label = record.get("label")
     if label is not None and label.ndim <= 3 and np.issubdtype(label.dtype, np.integer):
+        if record.get("image") is not None and record["image"].ndim == 4:
+            label = label.reshape(-1, label.shape[-1])  # of a volume
         seen |= {"counts": class_counts(label, len(source.classes), source.ignore_index)}
         seen |= {"pixels": int(np.prod(label.shape[:2]))}
-        if numbers and content:
-            seen["numbers"] = _count_numbers(_stored(content))
+        if numbers and len(contents) == 1 and read_header(contents[0]) is not None:
+            seen["numbers"] = _count_numbers(_stored(contents[0]))
     return Look(**seen)
+
+
+def mask_paths(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files of a record's mask: none, one, or one a class."""
+    path = meta.get("label_path")
+    return () if path is None else (path,) if isinstance(path, str) else tuple(path)
+
+
+def _failed(seen: Mapping[str, Any], error: Exception, paths: Sequence[str | None]) -> Look:
+    """A record that can't be loaded: which of its files the error names, and whether that can be read at all."""
+    text = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    file = next((path for path in reversed(paths) if path and path in text), seen.get("file"))
+    problem = "unreadable" if any(words in text for words in _UNREADABLE) else "loading"
+    if not isinstance(error, DataError):
+        text = f"{file} cannot be loaded: {text}"
+    return Look(**{**seen, "file": file, "problem": problem, "value": _reason(text, file), "error": text})
 
 
 def read_header(content: bytes) -> Header | None:
@@ -213,21 +231,22 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def _of_image(image: Num[np.ndarray, "h w c"], own_digest: bool) -> dict[str, Any]:
+def _of_image(image: Num[np.ndarray, "*sides c"], own_digest: bool) -> dict[str, Any]:
     """What is noted of the decoded image."""
-    height, width = image.shape[:2]
-    channels = image.shape[2] if image.ndim == 3 else 1
-    sample = image[:: max(1, height // _SAMPLES), :: max(1, width // _SAMPLES)]
+    channels = image.shape[-1] if image.ndim > 2 else 1
+    sides = image.shape[: max(image.ndim - 1, 2)]  # of a volume three
+    sample = image[tuple(slice(None, None, max(1, side // _SAMPLES)) for side in sides)]
     sample = sample.reshape(-1, channels).astype(np.float64)
+    image = image[len(image) // 2] if len(sides) == 3 else image
     facts = {
-        "size": (height, width),
+        "size": sides if len(sides) == 2 else None,
         "channels": channels,
         "sums": sample.sum(axis=0),
         "squares": np.square(sample).sum(axis=0),
         "samples": len(sample),
         "thumb": _thumb(image),
     }
-    return facts | ({"digest": _digest(np.ascontiguousarray(image).tobytes())} if own_digest else {})
+    return facts | ({"digest": _digest(np.ascontiguousarray(image).tobytes())} if own_digest else {})  # of the middle
 
 
 def _thumb(image: Num[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "s s"]:
@@ -243,19 +262,22 @@ def _thumb(image: Num[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "s s"]:
     return np.nan_to_num(np.rint(grey)).astype(np.uint8)
 
 
-def _why(content: bytes, meta: Mapping[str, Any], image_size: Size | None) -> dict[str, Any]:
+def _why(content: bytes, meta: Mapping[str, Any], image_size: Size | None, reason: str) -> dict[str, Any]:
     """The kind of a mask that can't be loaded, and what was found; nothing where it can't even be decoded."""
+    kind = meta.get("masks", "indices")
     try:
         stored = _stored(content)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return {}
-    if stored.ndim == 3:
+    if stored.ndim == 3 and kind == "indices":
         colours = len(np.unique(stored.reshape(-1, stored.shape[2]), axis=0))
         return {"problem": "colour_mask", "value": f"{stored.shape[2]} channels, {colours} colours"}
     if image_size is not None and stored.shape[:2] != image_size:
         turned = " (turned by 90 degrees)" if stored.shape[1::-1] == image_size else ""
         shown = [f"{height}x{width}" for height, width in (stored.shape[:2], image_size)]
         return {"problem": "size_mismatch", "value": f"mask {shown[0]}, image {shown[1]}{turned}"}
+    if kind != "indices":
+        return {"problem": "values", "value": reason}
     numbers = _count_numbers(stored)
     bad = {number: pixels for number, pixels in numbers.items() if not is_class(number, meta)}
     if not bad:
@@ -288,7 +310,7 @@ def _count_numbers(stored: np.ndarray) -> dict[int, int]:
     return dict(zip(values.astype(int).tolist(), pixels.tolist(), strict=True))
 
 
-def _reason(error: DataError, path: str | None) -> str:
+def _reason(error: str, path: str | None) -> str:
     """The error without the name of its file, and without its remedy."""
-    reason = str(error).replace(f"Cannot read {path}: ", "").replace(f"{path} is ", "").replace(f"{path} ", "")
+    reason = error.replace(f"Cannot read {path}: ", "").replace(f"{path} is ", "").replace(f"{path} ", "")
     return reason.split(": copy")[0].split(". Copy")[0].split("; copy")[0].split(". It is")[0].rstrip(".")

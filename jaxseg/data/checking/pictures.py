@@ -101,7 +101,7 @@ def _forms(part: str, looks: Sequence[Look]) -> Iterable[Finding]:
 
 def _turned(part: str, pipeline: Pipeline, looks: Sequence[Look]) -> Iterable[Finding]:
     """Images that are turned on loading, and their masks are not."""
-    if any(isinstance(step, LoadImage) and step.color_type.endswith("ignore_orientation") for step in pipeline.steps):
+    if any(isinstance(step, LoadImage) and step.color_type != "color" for step in pipeline.steps):
         return []
     return [
         Finding("exif", part, look.image_path, f"EXIF orientation {look.header.orientation}, its mask stays as it is")

@@ -238,6 +238,8 @@ def _tile(
     except (DataError, LookupError):
         image = _any_picture(look.image_path)
         mask = _any_picture(look.label_path)
+    if image is not None and image.ndim == 4:  # the middle of a volume
+        image, label = (None if array is None else array[len(array) // 2] for array in (image, label))
     if label is not None and label.ndim != 2:
         label = np.where(label.any(axis=2), label.argmax(axis=2), part.source.ignore_index)
     if label is not None and not np.issubdtype(label.dtype, np.integer):
