@@ -277,6 +277,7 @@ def test_parts_of_one_folder_by_lists(folder, tmp_path):
     (tmp_path / "one" / "val.txt").write_text("\n".join(names[5:10]))
     leak = only(check(tmp_path / "one", ("train", "val"), **fields, **parts), "leak")
     assert [os.path.basename(finding.file) for finding in leak] == [names[5] + ".png"]
+    assert leak[0].value == "train lists this file, too"
 
 
 def test_parts_that_cannot_be_read(folder):

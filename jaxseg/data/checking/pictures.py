@@ -144,7 +144,9 @@ def copy_findings(parts: Mapping[str, Sequence[Look]]) -> list[Finding]:
                 single.append((part, look))
                 continue
             kind = "duplicate" if part == part0 else "leak"
-            found.append(Finding(kind, part, _file(look), _same(look0, part0, part), other=_file(look0)))
+            listed = part != part0 and _file(look) == _file(look0)
+            value = f"{part0} lists this file, too" if listed else _same(look0, part0, part)
+            found.append(Finding(kind, part, _file(look), value, other=_file(look0)))
     near = _near_copies(single)
     known = {finding.file for finding in found} | {finding.file for finding in near}
     return found + near + _same_names(parts, known)
