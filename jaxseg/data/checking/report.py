@@ -172,8 +172,8 @@ def _images(checked: CheckedData) -> list[str]:
         sizes = ", ".join(f"{s['height']}x{s['width']} ({s['images']:,})" for s in figures["sizes"][:5])
         more = len(figures["sizes"]) > 5
         forms = ", ".join(f"{form} ({count:,})" for form, count in figures["forms"].items())
-        mean, std = (", ".join(f"{v:.2f}" for v in figures.get(name, ())) for name in ("mean", "std"))
-        rows.append([part, sizes + (", ..." if more else ""), escape(forms), mean, std])
+        channels = [", ".join(str(value) for value in figures.get(name, ())) for name in ("mean", "std")]
+        rows.append([part, sizes + (", ..." if more else ""), escape(forms), *channels])
     head = ["Part", "Height x width (images)", "Form", "Mean", "Standard deviation"]
     remark = "Mean and standard deviation a channel, of every n-th row and column of each image."
     return [page.table(head, rows, "Images", text_columns=5, wrap=True), page.paragraph(remark)]

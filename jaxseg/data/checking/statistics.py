@@ -58,4 +58,10 @@ def _channels(looks: Sequence[Look]) -> dict[str, Any]:
     samples = sum(look.samples for look in usual)
     mean = np.sum([look.sums for look in usual], axis=0) / samples
     variance = np.sum([look.squares for look in usual], axis=0) / samples - mean**2
-    return {"mean": [round(float(m), 3) for m in mean], "std": [round(float(v) ** 0.5, 3) for v in variance.clip(0)]}
+    deviation = np.sqrt(variance.clip(0))
+    return {"mean": [_rounded(value) for value in mean], "std": [_rounded(value) for value in deviation]}
+
+
+def _rounded(value: float) -> float | None:
+    """Six figures; None, which JSON has for NaN, where arrays hold such."""
+    return float(f"{value:.6g}") if np.isfinite(value) else None
