@@ -85,13 +85,13 @@ def _potsdam(files: Files, options: SimpleNamespace) -> Iterator[Job]:
 
 def _vaihingen(files: Files, options: SimpleNamespace) -> Iterator[Job]:
     # The archive of the images holds masks with boundaries too, of the training areas, in a folder of their own.
-    for file, match in files.find(r"(top/)?top_mosaic_09cm_(area\d+)(_noBoundary)?\.tif"):
+    for file, match in files.find(r"([^/]+)/top_mosaic_09cm_(area\d+)(_noBoundary)?\.tif"):
         part = _part(_VAIHINGEN, match[2])
         if part is None:
             continue
         if match[3]:
             yield _cut(file, f"ann_dir/{part}", match[2], options, _isprs_labels)
-        elif match[1]:
+        elif match[1] == "top":
             yield _cut(file, f"img_dir/{part}", match[2], options)
 
 
@@ -151,8 +151,8 @@ CONVERTERS = {
         dataset="iSAID",
         title="iSAID: objects in aerial images (Waqas Zamir et al., 2019)",
         download="The images of DOTA-v1.0 (train, val, test: part1.zip, ...) and the semantic masks of iSAID (train, "
-        "val: images.zip), from the two data sets' pages. Put them into train/images, train/Semantic_masks, val/images, "
-        "val/Semantic_masks and test/images, and give the folder above.",
+        "val: images.zip), from the two data sets' pages. Put them into train/images, train/Semantic_masks, "
+        "val/images, val/Semantic_masks and test/images, and give the folder above.",
         example=("iSAID",),
         out="data/iSAID",
         layout="img_dir/{train,val,test}, ann_dir/{train,val}",

@@ -5,7 +5,6 @@ on this machine. Names that would lead out of a folder are refused all the same,
 """
 
 import bz2
-import functools
 import gzip
 import lzma
 import os
@@ -14,15 +13,16 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from jaxseg.errors import DataError, did_you_mean
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 MAX_BYTES = 2 << 30  # of one file, unpacked; the largest that a converter reads is a few hundred megabytes
+_MAX_OPEN = 8  # archives at a time
 _BOMB_BYTES, _BOMB_RATIO = 256 << 20, 500  # label maps shrink a hundredfold; that much more is no data
 _OPENERS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open))
 _OTHER_FORMATS = ((b"7z\xbc\xaf\x27\x1c", "a 7z archive"), (b"Rar!", "a RAR archive"))
@@ -68,9 +68,9 @@ class File:
             raise DataError(f"{self.path} has {self.size} bytes, more than the {MAX_BYTES} that one file may have.")
         try:
             if self.member:
-                content = _zip(self.store).read(self.member)
+                content = _open_store(self.store, zipfile.ZipFile).read(self.member)
             elif self.offset >= 0:
-                stream = _tar_stream(self.store)
+                stream = _open_store(self.store, _open_tar)
                 stream.seek(self.offset)
                 content = stream.read(self.size)
             else:
@@ -111,7 +111,8 @@ class Files(Sequence[File]):
         if not found:
             name = re.sub(r"\\(.)", r"\1", pattern)
             names = {file.name for file in self._files if file.name.endswith(PurePosixPath(name).suffix)}
-            raise DataError(f"There is no {what} among the files. {did_you_mean(name, names)}")
+            near = did_you_mean(name, names) if names else ""
+            raise DataError(f"There is no {what} among the files. {near}".strip())
         if len({file.size for file, _ in found}) > 1:
             raise DataError(f"There are several {what}: {found[0][0].path} and {found[1][0].path}. Give one of them.")
         return found[0]
@@ -227,18 +228,29 @@ def _check_name(path: Path, name: str) -> None:
         raise DataError(f"{path} has a member {name!r}, which leads out of its folder. Don't use this archive.")
 
 
-@functools.lru_cache(maxsize=4)
-def _zip(path: str) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+_opened: dict[str, zipfile.ZipFile | IO[bytes]] = {}  # of this process, the one opened last at the end
 
 
-@functools.lru_cache(maxsize=4)
-def _tar_stream(path: str) -> IO[bytes]:
+def _open_store(path: str, opener: Callable[[str], zipfile.ZipFile | IO[bytes]]) -> Any:
+    """An archive, opened once for all that is read from it; a few at a time."""
+    if path not in _opened:
+        while len(_opened) >= _MAX_OPEN:
+            _opened.pop(next(iter(_opened))).close()
+        _opened[path] = opener(path)
+    return _opened[path]
+
+
+def close_archives() -> None:
+    """Closes what was opened for reading members."""
+    while _opened:
+        _opened.popitem()[1].close()
+
+
+def _open_tar(path: str) -> IO[bytes]:
     """The unpacked tar archive. Members read in their order make one pass of a packed one."""
     with open(path, "rb") as file:
         start = file.read(8)
-    opener = next((opener for magic, opener in _OPENERS if start.startswith(magic)), open)
-    return opener(path, "rb")
+    return next((opener for magic, opener in _OPENERS if start.startswith(magic)), open)(path, "rb")
 
 
 def gunzip(content: bytes, name: str) -> bytes:

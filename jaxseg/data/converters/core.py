@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jaxseg.data.converters.archives import File, Files, open_inputs
+from jaxseg.data.converters.archives import File, Files, close_archives, open_inputs
 from jaxseg.errors import DataError, did_you_mean
 
 STAMP = "conversion.json"
@@ -138,20 +138,19 @@ class Converter:
 
 @dataclass(frozen=True)
 class Report:
-    """What a conversion did: files written, files that were there already, and notes about the data."""
+    """What a conversion, or a job of it, did.
+
+    Attributes:
+        written: how many files.
+        kept: how many were there already.
+        notes: about the data.
+        problem: why a job could not be done; "" if it was.
+    """
 
     written: int = 0
     kept: int = 0
     notes: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-
-    def __add__(self, other: "Report") -> "Report":
-        return Report(
-            self.written + other.written,
-            self.kept + other.kept,
-            self.notes + other.notes,
-            self.problems + other.problems,
-        )
+    problem: str = ""
 
 
 def convert(
@@ -196,33 +195,34 @@ def convert(
         raise DataError(f"{low} is {chosen[low]}; it must be 1 or more.")
 
     out = Path(out).expanduser()
-    files = open_inputs(inputs)
-    jobs = _plan(converter, files, SimpleNamespace(**chosen), others or {})
-    if not partial:
-        _check_complete(converter, jobs)
-    _check_stamp(converter, out, chosen, overwrite)
-    stamp = {"dataset": converter.dataset, "options": chosen, "complete": False}
-    write(out / STAMP, _json(stamp))
-    for leftover in out.rglob(".*.part"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
-
-    report = Report()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConversionNote)
-        for done, part in enumerate(_run_all(jobs, out, workers, overwrite), 1):
-            report += part
+    try:
+        jobs = _plan(converter, open_inputs(inputs), SimpleNamespace(**chosen), others or {})
+        if not partial:
+            _check_complete(converter, jobs)
+        _check_stamp(converter, out, chosen)
+        stamp = {"dataset": converter.dataset, "options": chosen, "complete": False}
+        write(out / STAMP, _json(stamp))
+        for leftover in out.rglob(".*.part"):  # of a run that was killed
+            leftover.unlink(missing_ok=True)
+        reports = []
+        for report in _run_all(jobs, out, workers, overwrite):
+            reports.append(report)
             if on_progress:
-                on_progress(done, len(jobs))
-    report += Report(notes=tuple(str(one.message) for one in caught if one.category is ConversionNote))
-    if report.problems:
-        shown = "\n".join(f"  - {problem}" for problem in report.problems[:_SHOWN])
-        more = f"\n  and {len(report.problems) - _SHOWN} more" if len(report.problems) > _SHOWN else ""
+                on_progress(len(reports), len(jobs))
+    finally:
+        close_archives()
+
+    problems = [report.problem for report in reports if report.problem]
+    if problems:
+        shown = "\n".join(f"  - {problem}" for problem in problems[:_SHOWN])
+        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise DataError(
-            f"{len(report.problems)} of {len(jobs)} files could not be converted; run it again when they are whole, "
+            f"{len(problems)} of {len(jobs)} files could not be converted; run it again when they are whole, "
             f"the others are done:\n{shown}{more}"
         )
-    write(out / STAMP, _json({**stamp, "complete": not partial, "files": report.written + report.kept}))
-    return report
+    written, kept = (sum(getattr(report, name) for report in reports) for name in ("written", "kept"))
+    write(out / STAMP, _json({**stamp, "complete": not partial, "files": written + kept}))
+    return Report(written, kept, tuple(message for report in reports for message in report.notes))
 
 
 def default_out(converter: Converter, inputs: Sequence[str | os.PathLike[str]]) -> Path:
@@ -242,26 +242,39 @@ def _plan(converter: Converter, files: Files, options: SimpleNamespace, others: 
         DataError: there is nothing to do, or two inputs make one file.
     """
     jobs: dict[str, Job] = {}
-    for job in converter.plan(files, options):
-        first = jobs.setdefault(job.key, job)
-        if first is not job and (
-            job.file is None or (first.file.name, first.file.size) != (job.file.name, job.file.size)
-        ):
-            raise DataError(f"{first.name} and {job.name} would both become {job.key}. Give one of them.")
-    if any(job.file for job in jobs.values()) or any(job.key.endswith(".png") for job in jobs.values()):
+    try:
+        for job in converter.plan(files, options):
+            first = jobs.setdefault(job.key, job)
+            if first is not job and not _same(first, job):
+                raise DataError(f"{first.name} and {job.name} would both become {job.key}. Give one of them.")
+    except DataError as error:
+        if name := _looks_like(files, converter, others):
+            raise DataError(f"{error} The files look like {name}: convert them with that.") from error
+        raise
+    if jobs:
         return list(jobs.values())
-    shown = ", ".join(file.path for file in files[:_SHOWN]) if len(files) else "nothing"
+    shown = ", ".join(file.path for file in files[:_SHOWN]) or "nothing"
     shown += ", ..." if len(files) > _SHOWN else ""
+    name = _looks_like(files, converter, others)
+    hint = f"They look like {name}: convert them with that." if name else f"Needed: {converter.download}"
+    raise DataError(f"None of these files is one of {converter.dataset}: {shown}. {hint}")
+
+
+def _same(first: Job, other: Job) -> bool:
+    """Whether two jobs of one key have the same input: a file and its copy in an archive beside it."""
+    if first.file is None or other.file is None:
+        return False
+    return (first.file.name, first.file.size) == (other.file.name, other.file.size)
+
+
+def _looks_like(files: Files, converter: Converter, others: Mapping[str, Converter]) -> str | None:
+    """The name of another converter that finds its files among these."""
     for name, other in others.items():
         defaults = SimpleNamespace(**{option.name: option.default for option in other.options})
-        with contextlib.suppress(DataError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if other is not converter and any(job.file for job in other.plan(files, defaults)):
-                raise_for = f"They look like {name}: convert them with that."
-                break
-    else:
-        raise_for = f"Needed: {converter.download}"
-    raise DataError(f"Among these files is none of {converter.dataset}: {shown}. {raise_for}")
+        with contextlib.suppress(DataError):
+            if other is not converter and next(iter(other.plan(files, defaults)), None):
+                return name
+    return None
 
 
 def _check_complete(converter: Converter, jobs: Sequence[Job]) -> None:
@@ -285,7 +298,7 @@ def _check_complete(converter: Converter, jobs: Sequence[Job]) -> None:
                 raise DataError(f"{folder} of {converter.dataset} lacks {len(lacking)} files: {lacking[0]}, ... {hint}")
 
 
-def _check_stamp(converter: Converter, out: Path, options: Mapping[str, Any], overwrite: bool) -> None:
+def _check_stamp(converter: Converter, out: Path, options: Mapping[str, Any]) -> None:
     try:
         stamp = json.loads((out / STAMP).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -336,7 +349,7 @@ def _run_part(jobs: Sequence[Job], out: Path, overwrite: bool) -> list[Report]:
 
 def _run(job: Job, out: Path, overwrite: bool) -> Report:
     counts: Counter[str] = Counter()
-    problems: tuple[str, ...] = ()
+    problem = ""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConversionNote)
         try:
@@ -348,9 +361,9 @@ def _run(job: Job, out: Path, overwrite: bool) -> Report:
                     write(path, encode(output.make()))
                 counts["kept" if kept else "written"] += 1
         except DataError as error:
-            problems = (str(error),)
+            problem = str(error)
     notes = tuple(str(one.message) for one in caught if one.category is ConversionNote)
-    return Report(**counts, notes=notes, problems=problems)
+    return Report(**counts, notes=notes, problem=problem)
 
 
 def _safe(path: str) -> str:
