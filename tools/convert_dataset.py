@@ -8,6 +8,7 @@ Archives are read as they are; folders with their content, or with the archives 
 goes on where it was stopped.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -33,10 +34,23 @@ makes:     {converter.out}/: {converter.layout}
 read with: --config.data.dataset={converter.dataset} --config.data.root={converter.out}"""
 
 
-def make_parser(name: str, converter: Converter) -> cli.Parser:
+class Parser(cli.Parser):
+    """The flags of one data set; a data set has no classes of the user's to import."""
+
+    def __init__(self, name: str, converter: Converter):
+        argparse.ArgumentParser.__init__(
+            self,
+            prog=f"{PROGRAM} {name}",
+            description=usage(name, converter),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.set_defaults(modules=[])
+
+
+def make_parser(name: str, converter: Converter) -> Parser:
     """The flags of one data set."""
-    parser = cli.Parser("", usage(name, converter))
-    parser.prog = f"{PROGRAM} {name}"
+    parser = Parser(name, converter)
     parser.add_argument("inputs", nargs="+", metavar="FILE", help="the archives, or folders that hold them")
     where = " or, where the files lie as they will afterwards, beside them" if converter.marker else ""
     parser.add_argument("--out", metavar="DIR", help=f"folder of the result; default: {converter.out}{where}")
@@ -68,7 +82,7 @@ def run(name: str, argv: Sequence[str]) -> None:
     """Converts one data set as the words of a command say."""
     converter = CONVERTERS[name]
 
-    def work(args: object) -> None:
+    def work(args: argparse.Namespace) -> None:
         out = args.out or default_out(converter, args.inputs)
         console = Console(stderr=True)
         columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn())

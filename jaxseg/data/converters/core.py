@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from jaxseg.errors import DataError, did_you_mean
 
 STAMP = "conversion.json"
 _SHOWN = 5  # how many names or problems one message lists
-_CHUNK = 16  # at most this many jobs go to a process at once
+_CHUNK = 4  # at most this many jobs go to a process at once
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
@@ -214,15 +215,20 @@ def convert(
 
     problems = [report.problem for report in reports if report.problem]
     if problems:
-        shown = "\n".join(f"  - {problem}" for problem in problems[:_SHOWN])
-        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        listed = _some([f"\n  - {problem}" for problem in problems], between="")
         raise DataError(
             f"{len(problems)} of {len(jobs)} files could not be converted; run it again when they are whole, "
-            f"the others are done:\n{shown}{more}"
+            f"the others are done:{listed}"
         )
     written, kept = (sum(getattr(report, name) for report in reports) for name in ("written", "kept"))
     write(out / STAMP, _json({**stamp, "complete": not partial, "files": written + kept}))
     return Report(written, kept, tuple(message for report in reports for message in report.notes))
+
+
+def _some(names: Sequence[str], between: str = ", ") -> str:
+    """The first few of the names, and how many more there are."""
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return between.join(names[:_SHOWN]) + more
 
 
 def default_out(converter: Converter, inputs: Sequence[str | os.PathLike[str]]) -> Path:
@@ -253,8 +259,7 @@ def _plan(converter: Converter, files: Files, options: SimpleNamespace, others: 
         raise
     if jobs:
         return list(jobs.values())
-    shown = ", ".join(file.path for file in files[:_SHOWN]) or "nothing"
-    shown += ", ..." if len(files) > _SHOWN else ""
+    shown = _some([file.path for file in files]) or "nothing"
     name = _looks_like(files, converter, others)
     hint = f"They look like {name}: convert them with that." if name else f"Needed: {converter.download}"
     raise DataError(f"None of these files is one of {converter.dataset}: {shown}. {hint}")
@@ -282,9 +287,9 @@ def _check_complete(converter: Converter, jobs: Sequence[Job]) -> None:
     hint = "Add the archive that is missing, or take what is there with --partial."
     missing = [key for key in converter.expected if key not in keys]
     if missing:
-        listed = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise DataError(
-            f"{len(missing)} of {len(converter.expected)} files of {converter.dataset} can't be made: {listed}. {hint}"
+            f"{len(missing)} of {len(converter.expected)} files of {converter.dataset} can't be made: "
+            f"{_some(missing)}. {hint}"
         )
     for folder, wanted in converter.counts.items():
         found = sum(key.startswith(f"{folder}/") for key in keys)
@@ -295,7 +300,7 @@ def _check_complete(converter: Converter, jobs: Sequence[Job]) -> None:
         for folder, own in zip(folders, names, strict=True):
             lacking = sorted(set().union(*names) - own)
             if lacking:
-                raise DataError(f"{folder} of {converter.dataset} lacks {len(lacking)} files: {lacking[0]}, ... {hint}")
+                raise DataError(f"{folder} of {converter.dataset} lacks {len(lacking)} files: {_some(lacking)}. {hint}")
 
 
 def _check_stamp(converter: Converter, out: Path, options: Mapping[str, Any]) -> None:
@@ -326,14 +331,14 @@ def _run_all(jobs: Sequence[Job], out: Path, workers: int, overwrite: bool) -> I
         for job in jobs:
             yield _run(job, out, overwrite)
         return
-    # Of a new interpreter: a fork of one with threads can hang. Ctrl-C is the parent's to handle.
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
+    # Of a new interpreter: a fork of one with threads can hang.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
         chunk = max(1, min(_CHUNK, len(jobs) // (4 * workers)))
         parts = [jobs[start : start + chunk] for start in range(0, len(jobs), chunk)]
-        for reports in pool.map(_run_part, parts, [out] * len(parts), [overwrite] * len(parts)):
+        with _interrupts_ignored():  # by the processes that this starts: Ctrl-C is the parent's to handle
+            results = pool.map(_run_part, parts, [out] * len(parts), [overwrite] * len(parts))
+        for reports in results:
             yield from reports
     except BrokenProcessPool as error:
         raise DataError(
@@ -341,6 +346,28 @@ def _run_all(jobs: Sequence[Job], out: Path, workers: int, overwrite: bool) -> I
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _begin_worker() -> None:
+    """Ends this process with the one that started it, which may be killed."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_part(jobs: Sequence[Job], out: Path, overwrite: bool) -> list[Report]:
