@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 import made_archives
 from jaxseg.data import DATASETS, build_source, build_transforms
-from jaxseg.data.converters import CONVERTERS, aerial, contents, convert, core, default_out, medical, scenes
+from jaxseg.data.converters import CONVERTERS, aerial, contents, convert, core, default_out, jobs, medical, scenes
 from jaxseg.data.converters.archives import close_archives, open_inputs
 from jaxseg.errors import DataError
 from pixel_sums import pixel_sum
@@ -407,7 +407,7 @@ def test_lists_can_not_name_files_outside(made):
     with pytest.raises(DataError, match="which is not there"):
         convert(CONVERTERS["nyu"], inputs, "out")
     with pytest.raises(DataError, match="out of the folder"):
-        core._safe("a/../../b.png")
+        jobs._safe("a/../../b.png")
 
 
 def test_links_in_archives_are_not_followed(tmp_path):

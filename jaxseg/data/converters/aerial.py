@@ -9,7 +9,8 @@ import numpy as np
 from jaxseg.data.classes import CLASSES
 from jaxseg.data.converters.archives import File, Files
 from jaxseg.data.converters.contents import Labels, Window, color_labels, photo, tiles
-from jaxseg.data.converters.core import Converter, Job, Option
+from jaxseg.data.converters.core import Converter, Option
+from jaxseg.data.converters.jobs import Job
 from jaxseg.data.transforms.loading import decode_image
 from jaxseg.errors import DataError
 

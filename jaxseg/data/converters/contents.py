@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jaxseg.data.converters.archives import gunzip
-from jaxseg.data.converters.core import Output, note
+from jaxseg.data.converters.jobs import Output, note
 from jaxseg.data.transforms.loading import decode_image
 from jaxseg.errors import DataError
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from jaxseg.data.converters import volumes
 from jaxseg.data.converters.archives import Files
 from jaxseg.data.converters.contents import binary, blue_looked_up, gif_binary, gzipped, photo, table
-from jaxseg.data.converters.core import Converter, Job
+from jaxseg.data.converters.core import Converter
+from jaxseg.data.converters.jobs import Job
 
 _PARTS = ("training", "validation")
 _LAYOUT = "images/{training,validation}, annotations/{training,validation}"

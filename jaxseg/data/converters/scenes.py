@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from jaxseg.data.classes import CLASSES
 from jaxseg.data.converters.archives import Files
 from jaxseg.data.converters.contents import Labels, looked_up, table
-from jaxseg.data.converters.core import Converter, Job, text_job
+from jaxseg.data.converters.core import Converter
+from jaxseg.data.converters.jobs import Job, text_job
 from jaxseg.errors import DataError, did_you_mean
 
 _IGNORED = 255

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg.data.converters.contents import table
-from jaxseg.data.converters.core import Content, Output
+from jaxseg.data.converters.jobs import Content, Output
 from jaxseg.data.nifti import decode_nifti
 from jaxseg.errors import DataError
 
