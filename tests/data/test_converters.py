@@ -310,6 +310,17 @@ def test_a_file_and_its_copy_in_an_archive_are_one(made):
         convert(CONVERTERS["chase_db1"], ["downloads"], "out")
 
 
+@pytest.mark.parametrize("name", ["levircd", "chase_db1", "isaid"])
+def test_the_archives_may_lie_in_the_folder_of_the_result(name, made):
+    made(name)
+    shutil.copytree("downloads", "out")
+    convert(CONVERTERS[name], ["out"], "out", partial=True)
+    before = sums(Path("out"))
+    assert before == REFERENCE[name]
+    assert convert(CONVERTERS[name], ["out"], "out", partial=True).written == 0
+    assert sums(Path("out")) == before
+
+
 def test_missing_files_are_named_before_anything_is_written(made):
     made("drive")
     with pytest.raises(

@@ -152,16 +152,19 @@ def _folder(folder: Path) -> Iterator[File]:
 
 
 def _file(path: Path, name: str, within: bool = False) -> Iterator[File]:
-    """The file, or, if it is an archive, what is in it; of files that were named only some can be anything else."""
+    """The file, or, if it is an archive, what is in it. Within folders archives are known by their suffix."""
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):
         yield from _members(path, name)
+        return
+    if within:
+        yield File(name, path.stat().st_size, str(path))
         return
     with path.open("rb") as file:
         start = file.read(8)
     other = next((kind for magic, kind in _OTHER_FORMATS if start.startswith(magic)), None)
-    if other and not within:
+    if other:
         raise DataError(f"{path} is {other}, which is not read here. Extract it and give the folder.")
-    if not within and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+    if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
         yield from _members(path, name)
     else:
         yield File(name, path.stat().st_size, str(path))

@@ -111,7 +111,7 @@ def convert(
 
     out = Path(out).expanduser()
     try:
-        jobs = _plan(converter, open_inputs(inputs), SimpleNamespace(**chosen), others or {})
+        jobs = _plan(converter, open_inputs(inputs), SimpleNamespace(**chosen), out, others or {})
         if not partial:
             _check_complete(converter, jobs)
         _check_stamp(converter, out, chosen)
@@ -155,7 +155,9 @@ def default_out(converter: Converter, inputs: Sequence[str | os.PathLike[str]]) 
     return Path(converter.out)
 
 
-def _plan(converter: Converter, files: Files, options: SimpleNamespace, others: Mapping[str, Converter]) -> list[Job]:
+def _plan(
+    converter: Converter, files: Files, options: SimpleNamespace, out: Path, others: Mapping[str, Converter]
+) -> list[Job]:
     """The jobs by their keys, in the order of the archives.
 
     Raises:
@@ -163,7 +165,11 @@ def _plan(converter: Converter, files: Files, options: SimpleNamespace, others: 
     """
     jobs: dict[str, Job] = {}
     try:
-        for job in converter.plan(files, options):
+        planned = list(converter.plan(files, options))
+        if not converter.marker:  # what an earlier run made is no input, though it may lie among them
+            made = tuple({os.path.abspath(out / job.key.split("/")[0]) + os.sep for job in planned})
+            planned = [job for job in planned if not (job.file and job.file.plain and _is_below(job.file.store, made))]
+        for job in planned:
             first = jobs.setdefault(job.key, job)
             if first is not job and not _same(first, job):
                 raise DataError(f"{first.name} and {job.name} would both become {job.key}. Give one of them.")
@@ -177,6 +183,10 @@ def _plan(converter: Converter, files: Files, options: SimpleNamespace, others: 
     name = _looks_like(files, converter, others)
     hint = f"They look like {name}: convert them with that." if name else f"Needed: {converter.download}"
     raise DataError(f"None of these files is one of {converter.dataset}: {shown}. {hint}")
+
+
+def _is_below(path: str, folders: tuple[str, ...]) -> bool:
+    return os.path.abspath(path).startswith(folders)
 
 
 def _same(first: Job, other: Job) -> bool:
