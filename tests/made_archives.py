@@ -268,6 +268,7 @@ def cityscapes(folder: Path) -> None:
             corners = rng.integers(-10, 75, (int(rng.integers(3, 12)), 2)).tolist()
             things.append({"label": names[number % len(names)], "polygon": corners})
         things[7]["deleted"] = 1
+        things.append({"label": "sky", "polygon": [[0, 0], [60, 0], [60, 50], [0, 50]], "deleted": 1})
         things += [
             {"label": "pole", "polygon": [[3, 4], [20, 30]]},
             {"label": "car", "polygon": [[5, 5], [5, 5], [5, 5]]},
