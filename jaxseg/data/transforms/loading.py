@@ -272,9 +272,8 @@ class LoadAnnotations(Transform):
     ignored, every other number counts one less), then `label_map` (all replacements at once), `num_classes`,
     `ignore_index`. Without `num_classes` the numbers are taken as they are. `masks` says what else masks can hold
     (see `jaxseg.data.masks`): "binary" (0 and 1, or 0 and 255), "colors", or "multi-label", where `label_path` may be
-    a tuple of one path a class and the label is uint8 [h w k] of 0 and 1. The mask must have the size of the image as it
-    was
-    read, whatever has been done to the image since. A record that has a label already is left as it is.
+    a tuple of one path a class and the label is uint8 [h w k] of 0 and 1. The mask must have the size of the image as
+    it was read, whatever has been done to the image since. A record that has a label already is left as it is.
 
     Attributes:
         reduce_zero_label: overrides the source's where it is not None.
