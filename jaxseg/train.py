@@ -27,11 +27,11 @@ from jaxseg.engine.optim import build_optimizer
 from jaxseg.engine.report import report_run
 from jaxseg.engine.schedules import build_schedule
 from jaxseg.engine.state import TrainState, parameter_count, take_over
+from jaxseg.engine.stems import weights_for
 from jaxseg.engine.step import make_train_step
 from jaxseg.engine.weights import check_continues
 from jaxseg.engine.writer import Timer, Writer, duration
 from jaxseg.errors import ConfigError
-from jaxseg.inference import starting_weights
 from jaxseg.losses import check_losses
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
@@ -166,7 +166,8 @@ def initial_state(config: ConfigDict, model: Any, resumed: bool = False) -> tupl
     images = jnp.zeros((*sample_shape(model)[:3], len(config.preprocess.mean)))
     variables = jit(lambda key: model.init(key, images), once=True)(jax.random.key(config.seed))
     if config.init_from and not resumed:
-        variables = take_over(variables, starting_weights(config.init_from, model), config.init_from, say=print)
+        weights = weights_for(config.init_from, config, model, say=print)
+        variables = take_over(variables, weights, config.init_from, say=print)
     variables = {"batch_stats": {}, **variables}
     optimizer = build_optimizer(config, variables["params"])
     opt_state = jit(optimizer.init, once=True)(variables["params"])

@@ -23,7 +23,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         metrics: Scores in percent, see `jaxseg.metrics.summary`.
-        confusion: Pixels by true (rows) and predicted class; a 2x2 matrix for every class where a pixel may have several.
+        confusion: Pixels by true (rows) and predicted class; of several classes a pixel a 2x2 matrix each.
         image_scores: Mean IoU, 0 to 1, of every image of the source; NaN where nothing counts.
     """
 

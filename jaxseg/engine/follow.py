@@ -14,6 +14,7 @@ from jaxseg.configs.common import IMAGENET
 from jaxseg.data.masks import describe
 from jaxseg.data.statistics import channel_statistics, class_weights
 from jaxseg.data.transforms.loading import LoadImage
+from jaxseg.engine.stems import image_part
 from jaxseg.errors import ConfigError
 from jaxseg.losses import MULTI_LABEL_LOSSES
 
@@ -60,9 +61,8 @@ def follow_data(
 
 def _follow_channels(config: ConfigDict, source: Any, there: ConfigDict | None) -> list[str]:
     channels, notes = config.data.get("channels"), []
-    encoder = config.model.get("image_encoder") or config.model.get("backbone")
-    if channels is not None and encoder:
-        inner = encoder.get("backbone_cfg") or encoder
+    inner = image_part(config.model)
+    if channels is not None and inner is not None:
         found = inner.get("in_channels", 3)
         if found not in (3, channels):
             raise ConfigError(
