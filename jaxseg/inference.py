@@ -17,6 +17,7 @@ from jaxseg import config as run_config
 from jaxseg.data import build_transforms
 from jaxseg.data.masks import to_bits
 from jaxseg.data.rasters import DTYPES
+from jaxseg.data.transforms import LABEL_LOADERS
 from jaxseg.data.transforms.loading import LoadImage
 from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, best_step, find_steps, read_items
 from jaxseg.engine.step import normalise
@@ -218,7 +219,7 @@ class Segmenter:
         self.config, self.variables, self.step = config, variables, step
         self.model = build_model(config["model"])
         self.classes, self.palette = tuple(config["data"]["classes"]), tuple(config["data"]["palette"])
-        configs = [t for t in config["data"]["test"]["transforms"] if t["type"] != "LoadAnnotations"]
+        configs = [t for t in config["data"]["test"]["transforms"] if t["type"] not in LABEL_LOADERS]
         self._transform = build_transforms(configs)
         self._compiled: dict[tuple[int, int], Callable] = {}
         self.multi_label = config["data"].get("masks") == "multi-label"
@@ -379,8 +380,8 @@ def _record(image: Any, channels: int | None = None) -> dict[str, Any]:
         array = array[..., None] if array.ndim == 2 else array
         if array.ndim != 3 or array.shape[2] != channels or array.dtype not in DTYPES:
             raise DataError(
-                f"An image must be a path or an array [height width {channels}] of uint8, uint16 or float32 (data.channels "
-                f"is {channels}); got {array.dtype} {array.shape}"
+                f"An image must be a path or an array [height width {channels}] of uint8, uint16 or float32, as "
+                f"data.channels is {channels}; got {array.dtype} {array.shape}"
             )
         return {"image": array, "meta": {"name": "image", "image_path": None, "label_path": None}}
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:

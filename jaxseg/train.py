@@ -136,7 +136,7 @@ def prepare_data(
     """
     sources = {part: build_source(config.data, part) for part in ("train", "val")}
     config = follow_data(config, sources["train"], workdir, say)
-    transforms = {part: build_transforms(config.data[part].transforms) for part in sources}
+    transforms = {part: build_transforms(config.data[part].transforms).bind(sources[part]) for part in sources}
     source = sources["train"]
     run_config.check_metric(config.checkpoint.metric, source.classes)
     config = config.copy_and_resolve_references()

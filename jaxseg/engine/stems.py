@@ -26,8 +26,8 @@ def image_part(model: ConfigDict) -> ConfigDict | None:
 def widen(kernel: Float[np.ndarray, "*window 3 out"], channels: int) -> Float[np.ndarray, "*window channels out"]:
     """A kernel for RGB made one for other channels: the three repeated in turn, times 3 / channels.
 
-    So the sum over the channels, what a grey image makes of it, stays what it was. One channel has the sum of the three.
-    It is timm's rule (Wightman, 2019).
+    So the sum over the channels, what a grey image makes of it, stays what it was (nearly, where channels are no
+    multiple of three). One channel has the sum of the three. It is timm's rule (Wightman, 2019).
     """
     if channels == 1:
         return kernel.sum(-2, keepdims=True)

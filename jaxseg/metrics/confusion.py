@@ -123,8 +123,8 @@ def scores(
 def summary(counts: Int[np.ndarray, "*k c c"], classes: Sequence[str]) -> dict:
     """Scores in percent, as they are logged: "mIoU", "mAcc", "aAcc", "mDice"; "IoU", "Acc", "Dice" by class name.
 
-    With several classes a pixel ([classes 2 2], see `count_several`) "Acc" is how much of a class is found, and "aAcc" of
-    all pixels and classes how often it is right whether the class is there.
+    With several classes a pixel ([classes 2 2], see `count_several`) "Acc" is how much of a class is found, and
+    "aAcc" how often it is right, of all pixels and classes, whether the class is there.
 
     A class that occurs neither in the truth nor in the predictions has None, and does not count in the means.
     """
