@@ -135,11 +135,11 @@ def summary(counts: Int[np.ndarray, "*k c c"], classes: Sequence[str]) -> dict:
     return percent
 
 
-def _scores_of_presence(counts: Int[np.ndarray, "k 2 2"]) -> dict[str, np.ndarray | float]:
-    counts = np.asarray(counts, np.float64)
+def _scores_of_presence(presence: Int[np.ndarray, "k 2 2"]) -> dict[str, np.ndarray | float]:
+    counts = np.asarray(presence, np.float64)
     there, found, both = counts[:, 1].sum(-1), counts[:, :, 1].sum(-1), counts[:, 1, 1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        by_class = {"IoU": of_presence(counts), "Acc": both / there, "Dice": 2 * both / (there + found)}
+        by_class = {"IoU": of_presence(presence), "Acc": both / there, "Dice": 2 * both / (there + found)}
         right = (counts[:, 0, 0] + both).sum() / counts.sum()
     return {**by_class, **{f"m{name}": _mean(value) for name, value in by_class.items()}, "aAcc": float(right)}
 
