@@ -176,7 +176,7 @@ def _look_at_mask(
 def mask_paths(meta: Mapping[str, Any]) -> tuple[str, ...]:
     """The files of a record's mask: none, one, or one a class."""
     path = meta.get("label_path")
-    return () if path is None else (path,) if isinstance(path, str) else tuple(path)
+    return tuple(meta.get("label_paths") or (() if path is None else (path,)))
 
 
 def _failed(seen: Mapping[str, Any], error: Exception, paths: Sequence[str | None]) -> Look:
