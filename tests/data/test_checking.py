@@ -12,11 +12,12 @@ from PIL import Image
 import runs
 from jaxseg.data import DemoSource, build_source, check_source, write_demo
 from jaxseg.data.checking import KINDS, check_dataset, groups, look_at
-from jaxseg.data.checking.look import Look, class_counts, loading_steps
+from jaxseg.data.checking.look import Look, loading_steps
 from jaxseg.data.checking.pictures import copy_findings, gradient_hash
 from jaxseg.data.checking.reading import Task, read_all
 from jaxseg.data.checking.report import write_check
 from jaxseg.data.datasets import DATASETS
+from jaxseg.data.masks import count_classes
 from jaxseg.data.transforms import build_transforms
 from jaxseg.errors import ConfigError, DataError
 
@@ -383,9 +384,9 @@ def test_counts_and_means_are_those_of_the_files(clean):
 def test_class_counts():
     label = np.array([[0, 1, 255], [2, 2, 7]])
     for kind in (np.uint8, np.int32):
-        assert class_counts(label.astype(kind), 3, 255).tolist() == [1, 1, 2]
-    assert class_counts(label.astype(np.uint8), 9, 7).tolist() == [1, 1, 2, 0, 0, 0, 0, 0, 0]
-    assert class_counts(np.array([[-1, 300]]), 301, -1)[300] == 1
+        assert count_classes(label.astype(kind), 3, 255).tolist() == [1, 1, 2]
+    assert count_classes(label.astype(np.uint8), 9, 7).tolist() == [1, 1, 2, 0, 0, 0, 0, 0, 0]
+    assert count_classes(np.array([[-1, 300]]), 301, -1)[300] == 1
 
 
 def test_near_copies_but_not_likenesses():

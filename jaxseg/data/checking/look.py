@@ -9,9 +9,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Integer, Num, UInt8
+from jaxtyping import Num, UInt8
 from PIL import Image
 
+from jaxseg.data.masks import count_classes
 from jaxseg.data.sources import Source
 from jaxseg.data.transforms import Pipeline, Transform
 from jaxseg.data.transforms.base import Record, Size
@@ -20,7 +21,6 @@ from jaxseg.errors import DataError
 
 THUMB = 16  # pixels of a side of the small picture that near copies are found by
 _SAMPLES = 64  # rows and columns of an image that its mean is taken of
-_EXACT = 2**24  # OpenCV counts in float32, which is exact up to here
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
@@ -166,7 +166,7 @@ def _look_at_mask(
     if label is not None and label.ndim <= 3 and np.issubdtype(label.dtype, np.integer):
         if record.get("image") is not None and record["image"].ndim == 4:
             label = label.reshape(-1, label.shape[-1])  # of a volume
-        seen |= {"counts": class_counts(label, len(source.classes), source.ignore_index)}
+        seen |= {"counts": count_classes(label, len(source.classes), source.ignore_index)}
         seen |= {"pixels": int(np.prod(label.shape[:2]))}
         if numbers and len(contents) == 1 and read_header(contents[0]) is not None:
             seen["numbers"] = _count_numbers(_stored(contents[0]))
@@ -212,19 +212,6 @@ def read_header(content: bytes) -> Header | None:
         bits = max(np.atleast_1d(tags[_BITS]).tolist())
         channels = int(tags.get(_CHANNELS, channels))
     return Header(kind, (height, width), channels, bits, orientation if orientation in range(1, 9) else 1)
-
-
-def class_counts(label: Integer[np.ndarray, "..."], classes: int, ignore_index: int) -> Integer[np.ndarray, " classes"]:
-    """Pixels of each class; of several labels a pixel, [h w classes], those that are 1."""
-    if label.ndim == 3:
-        return (label == 1).sum(axis=(0, 1))
-    if label.dtype == np.uint8 and label.size < _EXACT:
-        counts = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-    else:
-        counts = np.bincount(label[label >= 0].ravel(), minlength=256)
-    if 0 <= ignore_index < len(counts):
-        counts[ignore_index] = 0
-    return np.pad(counts, (0, max(0, classes - len(counts))))[:classes]
 
 
 def _digest(content: bytes) -> bytes:
