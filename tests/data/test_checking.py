@@ -1,5 +1,6 @@
 """The check of a data set: each of many faults in one folder is found, with file and remedy; none in a clean one."""
 
+import io
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from PIL import Image
 import runs
 from jaxseg.data import DemoSource, build_source, check_source, write_demo
 from jaxseg.data.checking import KINDS, check_dataset, groups, look_at
-from jaxseg.data.checking.look import Look, loading_steps
+from jaxseg.data.checking.look import Header, Look, file_header, loading_steps
 from jaxseg.data.checking.pictures import copy_findings, gradient_hash
 from jaxseg.data.checking.reading import Task, read_all
 from jaxseg.data.checking.report import write_check
@@ -379,6 +380,31 @@ def test_counts_and_means_are_those_of_the_files(clean):
         assert row["share"] == pytest.approx(own.mean())
     assert figures["sizes"] == [{"height": 56, "width": 72, "images": 30}]
     assert figures["forms"] == {"3 channels of 8 bits": 30}
+
+
+def test_what_files_say_of_themselves():
+    image = np.zeros((5, 7, 3), np.uint8)
+
+    def header(picture, kind, **options):
+        buffer = io.BytesIO()
+        picture.save(buffer, format=kind, **options)
+        return file_header(buffer.getvalue())
+
+    assert header(Image.fromarray(image), "PNG") == Header("PNG", (5, 7), 3, 8, 1)
+    assert header(Image.fromarray(image).convert("LA"), "PNG").form == "2 channels of 8 bits"
+    assert header(Image.fromarray(image[..., 0]).convert("1"), "PNG").form == "1 channel of 8 bits"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert header(Image.fromarray(image), "JPEG", exif=exif) == Header("JPEG", (5, 7), 3, 8, 6)
+    assert header(Image.fromarray(image), "PNG", exif=exif).orientation == 6
+    assert header(Image.fromarray(image[..., 0].astype(np.uint16)), "TIFF") == Header("TIFF", (5, 7), 1, 16, 1)
+    wide = cv2.imencode(".png", image.astype(np.uint16))[1].tobytes()
+    assert file_header(wide).form == "3 channels of 16 bits"
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((5, 7, 9), np.float32))
+    assert file_header(buffer.getvalue()) == Header("NumPy", (5, 7), 9, 32, 1)
+    assert file_header(b"nothing") is None
+    assert file_header(buffer.getvalue()[:40]) is None
 
 
 def test_class_counts():

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import Image
 
+from jaxseg.data import rasters
 from jaxseg.data.masks import count_classes
 from jaxseg.data.sources import Source
 from jaxseg.data.transforms import Pipeline, Transform
@@ -24,7 +25,7 @@ _SAMPLES = 64  # rows and columns of an image that its mean is taken of
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_EXIF = (b"eXIf", b"Raw profile type exif")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-_ORIENTATION, _BITS, _CHANNELS = 0x0112, 258, 277  # TIFF tags
+_ORIENTATION = 0x0112  # a tag of EXIF
 _LOSSY = ("JPEG", "MPO", "JPEG2000")
 _UNREADABLE = ("Cannot read", "cannot be read", "cannot be decoded", "cut short", "is empty (0 bytes)")
 _SHOWN = 8  # how many numbers a finding lists
@@ -134,7 +135,7 @@ def look_at(source: Source, index: int, steps: Sequence[Transform], numbers: boo
         given = record.get("image") is not None
         if seen["image_path"] is not None and not given:
             content = read_bytes(seen["image_path"])
-            seen["header"], seen["digest"] = read_header(content), _digest(content)
+            seen["header"], seen["digest"] = file_header(content), _digest(content)
         for step in steps:
             if not _is_of_masks(step):
                 record = step(record, rng)
@@ -153,7 +154,7 @@ def _look_at_mask(
     try:
         if steps and record.get("label") is None:
             contents = [read_bytes(path) for path in paths]
-            headers = [read_header(content) for content in contents]
+            headers = [file_header(content) for content in contents]
             seen["label_digest"] = _digest(b"".join(contents)) if contents else b""
             seen["lossy"] = next((header.format for header in headers if header and header.format in _LOSSY), "")
         for step in steps:
@@ -168,7 +169,7 @@ def _look_at_mask(
             label = label.reshape(-1, label.shape[-1])  # of a volume
         seen |= {"counts": count_classes(label, len(source.classes), source.ignore_index)}
         seen |= {"pixels": int(np.prod(label.shape[:2]))}
-        if numbers and len(contents) == 1 and read_header(contents[0]) is not None:
+        if numbers and len(contents) == 1 and file_header(contents[0]) is not None:
             seen["numbers"] = _count_numbers(_stored(contents[0]))
     return Look(**seen)
 
@@ -189,29 +190,34 @@ def _failed(seen: Mapping[str, Any], error: Exception, paths: Sequence[str | Non
     return Look(**{**seen, "file": file, "problem": problem, "value": _reason(text, file), "error": text})
 
 
-def read_header(content: bytes) -> Header | None:
-    """What a picture file says of itself; None where it is no picture that Pillow knows.
+def file_header(content: bytes) -> Header | None:
+    """What an image file says of itself; None where it is none.
 
-    Pillow does not tell 16 bits of a colour PNG from 8, so those are read from the file itself.
+    Pillow does not tell 16 bits of a colour PNG from 8, nor knows arrays and TIFFs of any number of bands.
     """
     try:
+        stored = rasters.read_header(content, "")
+    except DataError:
+        return None
+    kind = "NumPy" if stored is not None and content.startswith(rasters.NPY_START) else "TIFF"
+    orientation = 1
+    try:
         with Image.open(io.BytesIO(content)) as picture:
-            width, height = picture.size
-            kind, bands, mode = picture.format or "", len(picture.getbands()), picture.mode
+            kind, mode = picture.format or "", picture.mode
+            size, channels = picture.size[::-1], 3 if mode == "P" else len(picture.getbands())
+            bits = {"1": 1, "I": 32, "F": 32}.get(mode, 16 if mode.startswith("I;16") else 8)
             # Pillow decodes a whole PNG to look for this.
             has_exif = kind != "PNG" or any(mark in content for mark in _PNG_EXIF)
             orientation = picture.getexif().get(_ORIENTATION, 1) if has_exif else 1
-            tags = dict(picture.tag_v2) if kind == "TIFF" else {}
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
-        return None
-    bits = {"1": 1, "I": 32, "F": 32}.get(mode, 16 if mode.startswith("I;16") else 8)
-    channels = 3 if mode == "P" else bands
-    if content.startswith(_PNG) and len(content) > 25:
+        if stored is None:
+            return None
+    if stored is not None:
+        size, channels = (stored.height, stored.width), stored.channels
+        bits = int("".join(filter(str.isdigit, stored.dtype)) or 1)
+    elif content.startswith(_PNG) and len(content) > 25:
         bits, channels = max(content[24], 8), _PNG_CHANNELS.get(content[25], channels)
-    if _BITS in tags:
-        bits = max(np.atleast_1d(tags[_BITS]).tolist())
-        channels = int(tags.get(_CHANNELS, channels))
-    return Header(kind, (height, width), channels, bits, orientation if orientation in range(1, 9) else 1)
+    return Header(kind, size, channels, bits, orientation if orientation in range(1, 9) else 1)
 
 
 def _digest(content: bytes) -> bytes:
