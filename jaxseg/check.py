@@ -49,13 +49,16 @@ def findings_table(checked: CheckedData) -> Table:
 
 def class_table(checked: CheckedData) -> Table:
     """Of each class its share of the labelled pixels and the images that have it, by part."""
-    parts = {part: found.histogram for part, found in checked.parts.items() if found.histogram}
+    parts = checked.histograms
     table = Table("class")
     for part in parts:
         for name in (f"{part}: pixels, %", "images"):
             table.add_column(name, justify="right")
-    lines = max((len(rows) for rows in parts.values()), default=0)
-    for index in range(min(lines, _ROWS)):
+    first = next(iter(parts.values()), [])
+    lines, order = len(first), range(len(first))
+    if lines > _ROWS:  # the most frequent ones
+        order = sorted(order, key=lambda index: -first[index]["pixels"])
+    for index in order[:_ROWS]:
         rows = [own[index] for own in parts.values()]
         cells = [cell for row in rows for cell in (f"{100 * row['share']:.3f}", f"{row['images']:,}")]
         table.add_row(Text(rows[0]["name"]), *cells)
@@ -102,7 +105,8 @@ def run(args: argparse.Namespace) -> None:
     for part, why in checked.skipped.items():
         print(f"{part} was not read: {why}")
     read = sum(len(part.looks) for part in checked.parts.values())
-    counts = ", ".join(f"{checked.count(severity):,} {severity}s" for severity in SEVERITIES)
+    found = {severity: checked.count(severity) for severity in SEVERITIES}
+    counts = ", ".join(f"{count:,} {severity}{'' if count == 1 else 's'}" for severity, count in found.items())
     print(f"{read:,} records read in {checked.seconds:.1f} s: {counts if checked.findings else 'nothing found'}")
     title = f"Check of {args.config.data.root or args.config.data.dataset}"
     print(f"report: {write_check(checked, Path(args.out), title)}")

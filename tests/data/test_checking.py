@@ -230,7 +230,7 @@ def test_classes_without_a_pixel_and_one_that_dominates(folder):
     masks(folder, lambda m: np.where(m == 5, 0, m), "val")
     found = {f.part: f for f in check(folder).findings if f.kind == "absent_class"}
     assert [found[part].severity for part in ("train", "val")] == ["warning", "note"]
-    assert found["train"].value == "'cross' (5) in none of 12 masks"
+    assert found["train"].value == "1 of 6 classes in none of 12 masks: 'cross' (5)"
 
     def corner(m):
         m = np.zeros_like(m)
@@ -249,6 +249,14 @@ def test_heads_with_another_number_of_classes(folder):
     (finding,) = only(check(folder, model=model), "class_count")
     assert "model.auxiliary_head.num_classes is 19" in finding.value
     assert "--config.model.auxiliary_head.num_classes=6" in finding.fix
+
+
+def test_parts_with_other_classes(folder, tmp_path):
+    test = {"split": "val", "split_file": None, "transforms": LOAD, "root": str(write_demo(tmp_path / "b", seed=3))}
+    checked = check(folder, test=test | {"classes": (*CLASSES, "more")})
+    assert list(checked.parts) == ["train", "val", "test"]
+    assert list(checked.histograms) == ["train", "val"]
+    assert write_check(checked, tmp_path / "out", "parts").is_file()
 
 
 def test_parts_that_are_the_same_and_records_that_are_there_twice(folder):

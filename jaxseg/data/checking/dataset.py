@@ -39,11 +39,6 @@ class CheckedPart:
     looks: Sequence[Look] = field(repr=False)
     statistics: Mapping[str, Any] = field(repr=False)
 
-    @property
-    def histogram(self) -> list[dict[str, Any]]:
-        """Of each class its pixels, share and images; empty without masks."""
-        return self.statistics.get("classes", [])
-
 
 @dataclass(frozen=True)
 class CheckedData:
@@ -60,6 +55,13 @@ class CheckedData:
     findings: Sequence[Finding]
     skipped: Mapping[str, str]
     seconds: float
+
+    @property
+    def histograms(self) -> dict[str, list[dict[str, Any]]]:
+        """Of each part with masks, and with the classes of the first, its pixels, share and images by class."""
+        classes = next(iter(self.parts.values())).source.classes
+        found = {part: one.statistics.get("classes") for part, one in self.parts.items()}
+        return {part: rows for part, rows in found.items() if rows and self.parts[part].source.classes == classes}
 
     def count(self, severity: str) -> int:
         """How many findings of a severity there are."""

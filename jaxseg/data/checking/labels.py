@@ -11,6 +11,7 @@ from jaxseg.data.sources import Source
 
 DOMINANT = 0.9  # share of the labelled pixels
 _RARELY = 0.1  # of masks that hold ignored pixels, where these are not the habit
+_SHOWN = 8  # how many names a finding lists
 _LOADED = ("unreadable", "size_mismatch", "colour_mask", "values", "loading")
 
 
@@ -182,11 +183,13 @@ def _classes(part: str, source: Source, counts: np.ndarray, several: bool, off: 
     if not total.sum():
         return []
     milder = "" if part == "train" else "note"
-    found = [
-        Finding("absent_class", part, None, f"{name!r} ({index}) in none of {len(counts)} masks", severity=milder)
-        for index, name in enumerate(source.classes)
-        if not total[index] and not (off and index in (0, len(total) - 1))
-    ]
+    absent = [index for index in np.flatnonzero(total == 0).tolist() if not (off and index in (0, len(total) - 1))]
+    found = []
+    if absent:
+        names = ", ".join(f"{source.classes[index]!r} ({index})" for index in absent[:_SHOWN])
+        more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
+        value = f"{len(absent)} of {len(total)} classes in none of {len(counts)} masks: {names}{more}"
+        found.append(Finding("absent_class", part, None, value, severity=milder))
     share = total / total.sum()
     top = int(share.argmax())
     if not several and len(total) > 1 and DOMINANT < share[top] < 1:

@@ -139,7 +139,7 @@ def _findings(checked: CheckedData, root: str) -> list[str]:
 
 def _classes(checked: CheckedData, folder: Path) -> list[str]:
     """The histogram: of each part the pixels of each class, their share, and the images that have it."""
-    parts = {part: found.histogram for part, found in checked.parts.items() if found.histogram}
+    parts = checked.histograms
     if not parts:
         return []
     first = next(iter(checked.parts.values())).source
@@ -150,7 +150,7 @@ def _classes(checked: CheckedData, folder: Path) -> list[str]:
     for index, name in enumerate(first.classes):
         cells = []
         for own in parts.values():
-            row = own[index] if index < len(own) else {"pixels": 0, "share": 0.0, "images": 0}
+            row = own[index]
             cells += [f"{row['pixels']:,}", f"{100 * row['share']:.3f}", f"{row['images']:,}"]
         rows.append([page.swatch(first.palette[index]) + escape(name), *cells])
     ignored = []
@@ -161,7 +161,10 @@ def _classes(checked: CheckedData, folder: Path) -> list[str]:
     chart = page.figure(
         "classes.png", "Share of the labelled pixels of each class, logarithmic", "Click for full size."
     )
-    return [page.pair(chart, page.table(head, rows, "Pixels by class"))]
+    table = page.table(head, rows, "Pixels by class")
+    if len(rows) > charts.BARS_PER_COLUMN:
+        table = page.details(f"Show the table of {len(rows) - 1} classes", table)
+    return [chart, table]
 
 
 def _images(checked: CheckedData) -> list[str]:
