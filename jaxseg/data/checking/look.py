@@ -31,7 +31,7 @@ _UNREADABLE = ("Cannot read", "cannot be read", "cannot be decoded", "cut short"
 _SHOWN = 8  # how many numbers a finding lists
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """What a picture file says of itself.
 
@@ -55,7 +55,7 @@ class Header:
         return f"{self.channels} channel{'s' if self.channels > 1 else ''} of {self.bits} bits"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Look:
     """What one record showed. Fields are None or empty where it did not come that far.
 
