@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -598,3 +599,31 @@ def test_whatever_bytes_a_file_has_the_check_goes_on(folder):
     assert len(checked.parts["train"].looks) == 12
     assert sum(look.problem is not None for look in checked.parts["train"].looks) >= 6
     assert write_check(checked, folder / "out", "fuzz").is_file()
+
+
+@pytest.mark.slow
+def test_ten_thousand_records_take_two_cores_less_than_a_minute(tmp_path):
+    """Photos of 512x512 with as much detail that their JPEGs have 80 kB or more, and masks of blobs."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "annotations"):
+        (tmp_path / kind / "train").mkdir(parents=True)
+    for number in range(100):
+        image = cv2.resize(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), (512, 512), interpolation=cv2.INTER_CUBIC)
+        image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
+        label = cv2.resize(rng.integers(0, 6, (16, 16), dtype=np.uint8), (512, 512), interpolation=cv2.INTER_NEAREST)
+        path = tmp_path / "images/train" / f"{number}.jpg"
+        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        cv2.imwrite(str(tmp_path / "annotations/train" / f"{number}.png"), label)
+    assert path.stat().st_size > 80_000
+    source = build_source(recipe(tmp_path)["data"], "train")
+    steps = loading_steps(build_transforms(LOAD))
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        began = time.process_time()
+        for index in range(100):
+            assert look_at(source, index, steps).problem is None
+        seconds = time.process_time() - began
+    finally:
+        cv2.setNumThreads(threads)
+    assert seconds / 100 < 2 * 60 / 10_000  # 6 ms measured
