@@ -194,6 +194,18 @@ def test_two_dates_become_one_image_of_six_channels(tmp_path):
     np.testing.assert_array_equal(batch["label"], [mask] * 2)
 
 
+def test_hyperspectral_pictures_have_all_their_bands(tmp_path):
+    bands = np.random.default_rng(0).random((8, 9, 25), np.float32)
+    write_pictures(tmp_path, **{"annotations/training/x.png": np.full((8, 9), 10, np.uint8)})
+    (tmp_path / "images" / "training").mkdir(parents=True)
+    np.save(tmp_path / "images" / "training" / "x.npy", bands)
+    data = {"dataset": "HSIDrive20", "root": str(tmp_path), "channels": 25, "train": {"split": "train"}}
+    transforms = build_transforms([{"type": "LoadImage"}, {"type": "LoadAnnotations"}])
+    record = transforms(build_source(data, "train")[0], np.random.default_rng(0))
+    np.testing.assert_array_equal(record["image"], bands)
+    assert record["label"].max() == 10
+
+
 def test_depths_are_read_in_metres(tmp_path):
     rng = np.random.default_rng(0)
     image, depth = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8), rng.integers(500, 9999, (8, 9)).astype(np.uint16)
@@ -245,6 +257,8 @@ def test_several_splits_and_several_files_follow_one_another(folder, make_config
     assert both.name == "FolderDataset val+train"
     assert len(both) == 15
     assert names(both)[4:6] == ["val_00004", "train_00000"]
+    joined = build_source(make_config(folder, train={"split": "val+train"}), "train")
+    assert (joined.name, names(joined)) == (both.name, names(both))
 
     (folder / "one.txt").write_text("train_00004\n")
     (folder / "two.txt").write_text("train_00002\ntrain_00001\n")
