@@ -10,17 +10,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxseg.config import PART_FIELDS
 from jaxseg.data.datasets import Color
 from jaxseg.data.sources import Source, build_source
 from jaxseg.data.transforms.base import Record, Size
 from jaxseg.errors import ConfigError, did_you_mean
 
+_COMMON = ("dataset", "root", "classes", "palette", "ignore_index")
 # What describes one data set only: an entry of another data set does not take it over from `config.data`.
-_OF_THE_DATA_SET = (
-    "image_dir", "image_dir2", "label_dir", "image_suffix", "image_suffix2", "label_suffix", "reduce_zero_label",
-    "label_map", "image_key", "label_key", "split_file",
-)  # fmt: skip
-_COMMON = ("dataset", "root", "classes", "palette", "ignore_index", "split")
+_OF_THE_DATA_SET = (*(name for name in PART_FIELDS if name not in _COMMON), "split_file")
 _LONGEST = 2**31  # records in one pass, which are shuffled as numbers of 32 bits
 
 
@@ -34,16 +32,18 @@ class Mixture:
     Attributes:
         sources: they have the same classes and the same ignored label.
         repeats: how often each is there in one pass.
+        names: of the sources, for messages.
     """
 
     sources: tuple[Source, ...]
     repeats: tuple[int, ...]
+    names: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """The names of the sources, with how often each is there."""
         times = (f"{count} x " if count > 1 else "" for count in self.repeats)
-        return " + ".join(count + source.name for count, source in zip(times, self.sources, strict=True))
+        return " + ".join(count + name for count, name in zip(times, self.names, strict=True))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def build_mixture(data: Mapping[str, Any], part: str) -> Source:
     """
     entries = data[part]["sources"]
     shared = {name: value for name, value in data[part].items() if name != "sources"}
-    known = (*_COMMON, *_OF_THE_DATA_SET, "weight")
+    known = (*PART_FIELDS, "split", "split_file", "weight")
     sources, weights = [], []
     for number, entry in enumerate(entries):
         where = f"data.{part}.sources[{number}]"
@@ -125,7 +125,9 @@ def build_mixture(data: Mapping[str, Any], part: str) -> Source:
         weights.append(_weight(entry.get("weight", 1), where, part))
         sources.append(_build(data, shared, given, part, where))
     _check_alike(sources, part)
-    return Mixture(tuple(sources), _repeats(weights, sources, part))
+    roots = (f" of {entry['root']}" if entry.get("root") else "" for entry in entries)
+    names = tuple(source.name + root for source, root in zip(sources, roots, strict=True))
+    return Mixture(tuple(sources), _repeats(weights, sources, part), names)
 
 
 def _build(
@@ -178,6 +180,9 @@ def _check_alike(sources: Sequence[Source], part: str) -> None:
                 f"{where}: the classes must be {of}, in their order. It has {differs}. Set data.classes to names that "
                 "all of them have, or read it as a FolderDataset with a label_map of its own."
             )
+        several = [getattr(each, "masks", "indices") == "multi-label" for each in (source, first)]
+        if several[0] != several[1]:
+            raise ConfigError(f"{where}: data.masks is 'multi-label' for some sources only; a batch needs one kind.")
         if source.ignore_index != first.ignore_index:
             raise ConfigError(
                 f"{where}: ignore_index is {source.ignore_index}, but that of sources[0] is {first.ignore_index}; set "

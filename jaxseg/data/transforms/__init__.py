@@ -34,6 +34,7 @@ from jaxseg.data.transforms.load_volumes import (
 )
 from jaxseg.data.transforms.loading import LoadAnnotations, LoadImage
 from jaxseg.data.transforms.mix import MixUp, RandomMosaic
+from jaxseg.data.transforms.remote import ConcatCDInput, LoadMultipleRSImageFromFile, LoadSingleRSImageFromFile
 from jaxseg.data.transforms.resize import (
     RandomChoiceResize,
     RandomResize,
@@ -73,6 +74,8 @@ TRANSFORMS: dict[str, type] = {
     "LoadImageFromFile": LoadImage,
     "LoadImageFromNDArray": LoadImage,
     "InferencerLoader": LoadImage,
+    "LoadSingleRSImageFromFile": LoadSingleRSImageFromFile,
+    "LoadMultipleRSImageFromFile": LoadMultipleRSImageFromFile,
     "LoadAnnotations": LoadAnnotations,
     "LoadDepthAnnotation": LoadDepthAnnotation,
     "LoadBiomedicalImageFromFile": LoadBiomedicalImageFromFile,
@@ -105,6 +108,7 @@ TRANSFORMS: dict[str, type] = {
     "RandomDepthMix": RandomDepthMix,
     "RandomMosaic": RandomMosaic,
     "MixUp": MixUp,
+    "ConcatCDInput": ConcatCDInput,
     # Labels of their own.
     "GenerateEdge": GenerateEdge,
     # Volumes.

@@ -18,6 +18,10 @@ _TARGETS = {"image": "image", "image2": "image", "label": "mask", "edge": "mask"
 _NAMES = {"image": "image", "image2": "image2", "label": "mask", "edge": "edge"}  # in albumentations
 
 
+class MissingPackage(ConfigError):
+    """The package is not installed, or too old; the config may be right."""
+
+
 @dataclass(frozen=True)
 class Albu(RandomTransform):
     """Runs transforms of albumentations on the image and the label.
@@ -79,11 +83,11 @@ def _built(transforms: tuple[Any, ...]) -> _Compose:
     try:
         import albumentations
     except ImportError as error:
-        raise ConfigError(
+        raise MissingPackage(
             "Albu needs the package albumentations, which is not installed: pip install 'jaxseg[albumentations]'"
         ) from error
     if not hasattr(albumentations.Compose, "set_random_seed"):
-        raise ConfigError(
+        raise MissingPackage(
             f"Albu needs albumentations 2.0 or newer, whose random numbers can be given; {albumentations.__version__} "
             "is installed: pip install --upgrade 'jaxseg[albumentations]'"
         )

@@ -274,7 +274,8 @@ class RandomGrayscale(RandomTransform):
         weights = np.array(self.channel_weights) / sum(self.channel_weights)
 
         def grey(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
-            mean = (weights * image).sum(axis=2, keepdims=True).astype(np.uint8)
+            # Summed from blue to red, as the reference does: a mean that is cut off shows its last bit.
+            mean = (weights * image)[..., ::-1].sum(axis=2, keepdims=True).astype(np.uint8)
             return np.repeat(mean, image.shape[2], axis=2)
 
         return map_images(record, grey)
