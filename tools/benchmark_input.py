@@ -56,7 +56,7 @@ def theirs(config_path: str, root: str) -> tuple[int, Any]:
     from mmengine.utils.dl_utils import set_multi_processing
 
     init_default_scope("mmseg")
-    config = Config.fromfile(config_path)
+    config = Config.fromfile(config_path, import_custom_modules=False)
     set_multi_processing(**config.env_cfg.mp_cfg)
     loader_config = config.train_dataloader
     dataset = loader_config.dataset
