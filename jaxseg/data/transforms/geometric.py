@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from jaxseg.data.transforms.base import (
     RandomTransform,
@@ -20,6 +22,7 @@ from jaxseg.data.transforms.resample import Window
 from jaxseg.errors import ConfigError, did_you_mean
 
 _FLIP_AXES = {"horizontal": (1,), "vertical": (0,), "diagonal": (0, 1)}
+_FLIP_CODES = {"horizontal": 1, "vertical": 0, "diagonal": -1}  # of cv2.flip
 _CROP_TRIES = 10
 
 
@@ -65,10 +68,14 @@ class RandomFlip(RandomTransform):
         """Flips in the direction `params`; None leaves the record as it is."""
         if params is None:
             return record
-        axes = _FLIP_AXES[params]
+
+        def flip(array: np.ndarray) -> np.ndarray:
+            if array.dtype == np.uint8 and (array.ndim == 2 or array.shape[2:] == (3,)):
+                return cv2.flip(array, _FLIP_CODES[params])  # a copy, which takes less than working on a view
+            return np.flip(array, _FLIP_AXES[params])
 
         def flip_label(label: np.ndarray) -> np.ndarray:
-            flipped = np.flip(label, axes)
+            flipped = flip(label)
             if not self.swap_seg_labels:
                 return flipped
             swapped = flipped.copy()
@@ -77,7 +84,7 @@ class RandomFlip(RandomTransform):
                 swapped[flipped == second] = first
             return swapped
 
-        return map_arrays(record, lambda image: np.flip(image, axes), flip_label)
+        return map_arrays(record, flip, flip_label)
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ class RandomCrop(RandomTransform):
 
     def _is_mixed(self, label: np.ndarray) -> bool:
         if label.dtype == np.uint8:
-            counts = np.bincount(label.ravel(), minlength=256)
+            counts = _histogram(label)
             if 0 <= self.ignore_index < len(counts):
                 counts[self.ignore_index] = 0
             counts = counts[counts > 0]
@@ -144,6 +151,13 @@ class RandomCrop(RandomTransform):
         """The crop, or less where the image is smaller."""
         cut = min(size[0], self.crop_size[0]), min(size[1], self.crop_size[1])
         return cut, cut
+
+
+def _histogram(label: UInt8[np.ndarray, "h w"]) -> np.ndarray:
+    """How often each of the 256 numbers occurs."""
+    if label.size < 2**24:  # float32 counts up to there
+        return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return np.bincount(label.ravel(), minlength=256)
 
 
 @dataclass(frozen=True)
