@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -130,6 +130,8 @@ class LoadImage(Transform):
         color_type: "color" obeys EXIF orientation, "color_ignore_orientation" does not; "unchanged" is as stored,
             with any number of channels.
     """
+
+    loads: ClassVar[str] = "image"
 
     color_type: str = "color"
 
@@ -286,6 +288,8 @@ class LoadAnnotations(Transform):
     Attributes:
         reduce_zero_label: overrides the source's where it is not None.
     """
+
+    loads: ClassVar[str] = "label"
 
     reduce_zero_label: bool | None = None
 
