@@ -74,17 +74,22 @@ class RandomFlip(RandomTransform):
                 return cv2.flip(array, _FLIP_CODES[params])  # a copy, which takes less than working on a view
             return np.flip(array, _FLIP_AXES[params])
 
-        def flip_label(label: np.ndarray) -> np.ndarray:
-            flipped = flip(label)
-            if not self.swap_seg_labels:
-                return flipped
-            swapped = flipped.copy()
-            for first, second in self.swap_seg_labels:
-                swapped[flipped == first] = second
-                swapped[flipped == second] = first
-            return swapped
+        flipped = map_arrays(record, flip, flip)
+        if self.swap_seg_labels and flipped.get("label") is not None:
+            flipped["label"] = _swapped(flipped["label"], self.swap_seg_labels)
+        return flipped
 
-        return map_arrays(record, flip, flip_label)
+
+def _swapped(label: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The label with the classes of each pair in each other's place."""
+    swapped = label.copy()
+    for first, second in pairs:
+        if label.ndim == 3:  # of several classes a pixel: their layers
+            swapped[..., first], swapped[..., second] = label[..., second], label[..., first]
+        else:
+            swapped[label == first] = second
+            swapped[label == second] = first
+    return swapped
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,10 @@ class RandomCrop(RandomTransform):
         return Window(top, left, height, width)
 
     def _is_mixed(self, label: np.ndarray) -> bool:
-        if label.dtype == np.uint8:
+        if label.ndim == 3:  # of several classes a pixel: how many pixels each has
+            counts = (label == 1).sum(axis=(0, 1))
+            counts = counts[counts > 0]
+        elif label.dtype == np.uint8:
             counts = _histogram(label)
             if 0 <= self.ignore_index < len(counts):
                 counts[self.ignore_index] = 0
