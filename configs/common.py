@@ -258,6 +258,7 @@ BENCHMARKS = {
     "drive": _vessels("DRIVE", "data/DRIVE", (584, 565), 64, 42),
     "hrf": _vessels("HRF", "data/HRF", (2336, 3504), 256, 170),
     "isaid": Benchmark("iSAID", "data/iSAID", (896, 896)),
+    "levir": Benchmark("LEVIRCD", "data/LEVIRCD", (256, 256)),
     "loveda": Benchmark("LoveDA", "data/loveDA", (2048, 512), test_scale=(1024, 1024)),
     "mapillary": Benchmark("MapillaryV1", "data/mapillary", (2048, 1024)),
     "pascal-context": Benchmark("PascalContext", **_CONTEXT),

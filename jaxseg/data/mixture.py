@@ -32,16 +32,18 @@ class Mixture:
     Attributes:
         sources: they have the same classes and the same ignored label.
         repeats: how often each is there in one pass.
+        names: of the sources, for messages.
     """
 
     sources: tuple[Source, ...]
     repeats: tuple[int, ...]
+    names: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """The names of the sources, with how often each is there."""
         times = (f"{count} x " if count > 1 else "" for count in self.repeats)
-        return " + ".join(count + source.name for count, source in zip(times, self.sources, strict=True))
+        return " + ".join(count + name for count, name in zip(times, self.names, strict=True))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -123,7 +125,9 @@ def build_mixture(data: Mapping[str, Any], part: str) -> Source:
         weights.append(_weight(entry.get("weight", 1), where, part))
         sources.append(_build(data, shared, given, part, where))
     _check_alike(sources, part)
-    return Mixture(tuple(sources), _repeats(weights, sources, part))
+    roots = (f" of {entry['root']}" if entry.get("root") else "" for entry in entries)
+    names = tuple(source.name + root for source, root in zip(sources, roots, strict=True))
+    return Mixture(tuple(sources), _repeats(weights, sources, part), names)
 
 
 def _build(

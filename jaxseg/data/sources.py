@@ -5,8 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from jaxseg.data.datasets import DATASETS, Color, DatasetInfo
 from jaxseg.data.files import as_tuple, find_files, find_root, own
 from jaxseg.data.meanings import understood
@@ -81,19 +79,7 @@ class FolderSource:
 
     def size(self, index: int) -> Size:
         """Height and width of an image, of its header."""
-        path = self.image_paths[index]
-        return _array_size(path) if path.endswith(".npy") else image_size(path)
-
-
-def _array_size(path: str) -> Size:
-    """Height and width of an array file [h w ...], of its header."""
-    try:
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an array file: {error}.") from error
-    if len(shape) < 2:
-        raise DataError(f"{path} holds an array of shape {shape}; an image has a height, a width and channels.")
-    return shape[:2]
+        return image_size(self.image_paths[index])
 
 
 @understood
@@ -187,6 +173,9 @@ def _record_source(data: Mapping[str, Any], key: str, info: DatasetInfo, part: s
     """Examples in array_record files, with the names of the classes if they are there."""
     from jaxseg.data.array_records import RecordSource, read_features
 
+    for name, only in (("masks", "indices"), ("channels", None)):
+        if data.get(name) not in (None, only):
+            raise ConfigError(f"data.{name} is {data[name]!r}; {key} has RGB images and masks of indices only.")
     root = find_root(data, key, "features.json, dataset_info.json and files whose names have .array_record")
     features = read_features(root, own(data, info, "image_key"), own(data, info, "label_key"))
     info = replace(info, classes=features.classes)

@@ -131,6 +131,8 @@ def test_they_are_checked_trained_on_and_evaluated(prepared):
     [
         ({"image_key": "imag"}, r"data.image_key is 'imag'. .* has no feature 'imag'. Did you mean image"),
         ({"image_key": "count"}, r"has no picture 'count'"),
+        ({"masks": "colors", "mask_colors": {"#fff": 1}}, r"data.masks is 'colors'; TFDS has RGB images and masks of"),
+        ({"channels": 4}, r"data.channels is 4; TFDS has RGB images"),
         ({"label_key": "label"}, r"data.label_key is 'label'. .* has no picture 'label'"),
         ({"label_key": "lable"}, r"no feature 'lable'. Did you mean labeled"),
     ],

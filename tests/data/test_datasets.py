@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg.data import DATASETS, build_source
+from jaxseg.data import DATASETS, build_source, build_transforms, eval_batches, train_batches
 from jaxseg.data.datasets import REFERENCE_NAMES, WITHOUT_ROW
 from jaxseg.data.transforms.loading import LoadAnnotations
 from jaxseg.errors import DataError
@@ -170,6 +170,40 @@ def test_what_is_written_into_the_folders_is_read_back(key, tmp_path):
         assert source.size(0) == (16, 24)
         if not info.depth:
             np.testing.assert_array_equal(LoadAnnotations()(record)["label"], label)
+
+
+def write_pictures(tmp_path, **pictures):
+    """Writes a picture a path below the folder."""
+    for name, picture in pictures.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+
+
+def test_two_dates_become_one_image_of_six_channels(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (8, 9, 3), dtype=np.uint8) for _ in range(2)]
+    mask = rng.integers(0, 2, (8, 9)).astype(np.uint8)
+    write_pictures(tmp_path, **{"train/A/x.png": pictures[0], "train/B/x.png": pictures[1], "train/label/x.png": mask})
+    data = {"dataset": "LEVIRCD", "root": str(tmp_path), "train": {"split": "train"}}
+    transforms = [{"type": kind} for kind in ("LoadMultipleRSImageFromFile", "LoadAnnotations", "ConcatCDInput")]
+    source = build_source(data, "train")
+    with train_batches(source, build_transforms(transforms), batch_size=2, seed=0) as batches:
+        batch = next(batches)
+    np.testing.assert_array_equal(batch["image"], [np.concatenate(pictures, axis=-1)] * 2)
+    np.testing.assert_array_equal(batch["label"], [mask] * 2)
+
+
+def test_depths_are_read_in_metres(tmp_path):
+    rng = np.random.default_rng(0)
+    image, depth = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8), rng.integers(500, 9999, (8, 9)).astype(np.uint16)
+    write_pictures(tmp_path, **{"images/test/office_0001.jpg": image, "annotations/test/office_0001.png": depth})
+    source = build_source({"dataset": "NYU", "root": str(tmp_path), "val": {"split": "val"}}, "val")
+    transforms = [{"type": "LoadImage"}, {"type": "LoadDepthAnnotation", "depth_rescale_factor": 0.001}]
+    (batch,) = eval_batches(source, build_transforms(transforms), batch_size=1)
+    np.testing.assert_allclose(batch["label"][0], depth / 1000, rtol=1e-6)
+    assert batch["label"].dtype == np.float32
+    assert source.classes[batch["meta"][0]["category_id"]] == "office"
 
 
 def test_mapillary_without_its_last_class(tmp_path):

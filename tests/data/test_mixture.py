@@ -43,7 +43,7 @@ def test_sources_follow_one_another(folders, config):
     one, two = folders
     source = build_source(config({}, {"root": str(two)}, {"root": str(two), "split": "val"}), "train")
     assert paths(source) == of(one, "train", 5) + of(two, "train", 3) + of(two, "val", 2)
-    assert source.name == "FolderDataset train + FolderDataset train + FolderDataset val"
+    assert source.name == f"FolderDataset train + FolderDataset train of {two} + FolderDataset val of {two}"
     assert (source.classes, source.ignore_index, source.reduce_zero_label) == (DEMO, 255, False)
     assert source.size(7) == (40, 48)
     with pytest.raises(IndexError):

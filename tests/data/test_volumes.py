@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxseg.data import build_source, eval_batches
+from jaxseg.data import build_source, build_transforms, eval_batches
 from jaxseg.data.nifti import read_nifti, write_nifti
 from jaxseg.errors import DataError
 
@@ -74,14 +74,16 @@ def test_names_select_of_the_training_part(volumes):
 
 
 def test_volumes_of_one_size_are_evaluated_together(volumes):
-    def load(record, rng):
-        image = read_nifti(record["meta"]["image_path"]).transpose(2, 1, 0, 3)
-        label = read_nifti(record["meta"]["label_path"]).transpose(2, 1, 0)
-        return record | {"image": image, "label": label}
-
-    batches = list(eval_batches(source_of(volumes), load, batch_size=2))
+    load = build_transforms([{"type": "LoadBiomedicalImageFromFile"}, {"type": "LoadBiomedicalAnnotation"}])
+    source = source_of(volumes)
+    batches = list(eval_batches(source, load, batch_size=2))
     assert [batch["index"].tolist() for batch in batches] == [[0, 1], [2, -1]]
     assert [batch["image"].shape for batch in batches] == [(2, 4, 5, 7, 2), (2, 4, 5, 6, 2)]
+    for batch in batches:
+        for row, index in enumerate(batch["index"]):
+            if index >= 0:
+                stored = read_nifti(source[int(index)]["meta"]["label_path"])
+                np.testing.assert_array_equal(batch["label"][row], stored.transpose(2, 1, 0))
 
 
 @pytest.mark.parametrize(
