@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,30 @@ def mask_kind(value: str | None, colors: Any) -> str:
     return value
 
 
-def named_classes(table: Mapping[Any, Any] | None) -> tuple[str, ...]:
-    """The names of classes that a map has, each once, in its order."""
-    values = [value for value in (table or {}).values() if isinstance(value, str) and not _is_number(value)]
-    return tuple(dict.fromkeys(value for value in values if value != IGNORE))
+def named_classes(table: Mapping[Any, Any] | None, number: Callable[[Any], int]) -> tuple[str, ...]:
+    """The names of classes that a map has, each once, in the order of its keys' numbers: configs keep no other.
+
+    Args:
+        table: `data.label_map` or `data.mask_colors`.
+        number: of a key: `stored_number` or `color_code`.
+    """
+    items = sorted(((number(key), value) for key, value in (table or {}).items()), key=lambda item: item[0])
+    names = [value for _, value in items if isinstance(value, str) and not _is_number(value)]
+    return tuple(dict.fromkeys(name for name in names if name != IGNORE))
+
+
+def stored_number(raw: Any) -> int:
+    """A key of `data.label_map`.
+
+    Raises:
+        ConfigError: it is no whole number.
+    """
+    try:
+        return int(raw)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"data.label_map has {raw!r} for a number stored in masks; it must be {{number: class or 'ignore'}}."
+        ) from error
 
 
 def class_index(value: Any, classes: Sequence[str], ignore: int, where: str) -> int:
@@ -79,13 +99,7 @@ def parse_label_map(table: Any, classes: Sequence[str], ignore: int) -> dict[int
     except (TypeError, ValueError) as error:
         raise ConfigError(f"data.label_map is {table!r}; it must be {{number: class or 'ignore'}}.") from error
     for raw, new in items:
-        try:
-            number = int(raw)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"data.label_map has {raw!r} for a number stored in masks; it must be {{number: class or 'ignore'}}."
-            ) from error
-        parsed[number] = class_index(new, classes, ignore, f"data.label_map[{raw}]")
+        parsed[stored_number(raw)] = class_index(new, classes, ignore, f"data.label_map[{raw}]")
     return parsed
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxseg.data.datasets import DATASETS, DatasetInfo
-from jaxseg.data.masks import mask_kind, named_classes, parse_colors, parse_label_map
+from jaxseg.data.masks import color_code, mask_kind, named_classes, parse_colors, parse_label_map, stored_number
 from jaxseg.errors import ConfigError, DataError
 
 _SHOWN = 5
@@ -43,7 +43,8 @@ class MeaningSource:
         record = self.source[index]
         meta = {**record["meta"], **self.meta}
         if self.class_paths is not None:
-            meta["label_path"] = self.class_paths[index]
+            meta["label_paths"] = self.class_paths[index]
+            meta["label_path"] = meta["label_paths"][0]
         return {**record, "meta": meta}
 
     def __getattr__(self, name: str) -> Any:
@@ -114,7 +115,8 @@ def _fixed(fields: Mapping[str, Any], info: DatasetInfo) -> tuple[str, dict[str,
     classes = _class_names(fields.get("classes"))
     known = classes or info.classes
     if not known:
-        known = named_classes(colors if kind == "colors" else fields.get("label_map"))
+        tables = {"colors": (colors, color_code), "indices": (fields.get("label_map"), stored_number)}
+        known = named_classes(*tables[kind]) if kind in tables else ()
         known = known or (_BINARY_CLASSES if kind == "binary" else ())
         if known:
             fixed["classes"] = known

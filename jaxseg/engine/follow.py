@@ -1,56 +1,68 @@
 """What of a recipe follows from its data: channels, mean and deviation, class weights, losses of several classes."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxseg import config as run_config
+from jaxseg.config import AUTO
 from jaxseg.configs.common import IMAGENET
+from jaxseg.data.masks import describe
 from jaxseg.data.statistics import channel_statistics, class_weights
+from jaxseg.data.transforms.loading import LoadImage
+from jaxseg.engine.stems import image_part
 from jaxseg.errors import ConfigError
 from jaxseg.losses import MULTI_LABEL_LOSSES
 
-AUTO = "auto"
+_COLOURS = "PhotoMetricDistortion"
 _HEADS = ("decode_head", "auxiliary_head")
 _PARTS_OF_HEADS = ("loss_decode", "loss_se_decode", "loss_cls")
 
 
-def follow_data(config: ConfigDict, source: Any, workdir: Path | None = None) -> list[str]:
-    """Fills in, in place, what `config` leaves to the data.
+def follow_data(
+    config: ConfigDict, source: Any, workdir: Path | None = None, say: Callable[[str], Any] = lambda text: None
+) -> ConfigDict:
+    """A copy of a recipe with what it leaves to the data.
 
     - `data.channels` becomes `in_channels` of the backbone.
     - `preprocess.mean` and `.std` of "auto", or ImageNet's, which is for RGB of 8 bits, where `data.channels` is set:
       those of the training images, also as `pad_val` of transforms that pad with the mean.
-    - `class_weight` of "auto" in losses: weights of the training masks.
+    - `class_weight` of "auto" in losses: weights of the training masks. In `loss_cls` one number alone is that of
+      queries that find nothing, and the classes weigh 1.
     - With masks of several classes a pixel, cross entropy is the sigmoid one.
 
     Args:
-        config: A recipe, not locked.
+        config: A recipe.
         source: The training data.
         workdir: The run folder: a run that is there has what was counted, and it is not counted again.
-
-    Returns:
-        What was filled in, a sentence each.
+        say: Told what was filled in, a sentence each, and what masks hold.
 
     Raises:
         ConfigError: Fields that contradict the data.
         DataError: A file that can't be used.
     """
     there = run_config.load(workdir) if workdir and (Path(workdir) / run_config.CONFIG_FILE).is_file() else None
-    return [
-        *_follow_channels(config, source, there),
-        *_follow_weights(config, source, there),
-        *_follow_labels(config),
-    ]
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        notes = [
+            describe(source),
+            *_follow_channels(config, source, there),
+            *_follow_weights(config, source, there),
+            *_follow_labels(config),
+        ]
+    for note in filter(None, notes):
+        say(note)
+    return config
 
 
 def _follow_channels(config: ConfigDict, source: Any, there: ConfigDict | None) -> list[str]:
     channels, notes = config.data.get("channels"), []
-    encoder = config.model.get("image_encoder") or config.model.get("backbone")
-    if channels is not None and encoder:
-        inner = encoder.get("backbone_cfg") or encoder
+    inner = image_part(config.model)
+    if channels is not None and inner is not None:
         found = inner.get("in_channels", 3)
         if found not in (3, channels):
             raise ConfigError(
@@ -60,6 +72,7 @@ def _follow_channels(config: ConfigDict, source: Any, there: ConfigDict | None) 
             raise ConfigError(f"{run_config.type_name(inner['type'])} takes 3 channels only; data.channels={channels}.")
         if "in_channels" in inner:
             inner["in_channels"] = channels
+        notes += _leave_out_photometric(config, source, channels)
     preprocess = config.preprocess
     asked = AUTO in (*preprocess.mean, *preprocess.std)
     imagenet = tuple(preprocess.mean) == IMAGENET["mean"] and tuple(preprocess.std) == IMAGENET["std"]
@@ -76,13 +89,22 @@ def _follow_channels(config: ConfigDict, source: Any, there: ConfigDict | None) 
     else:
         mean, std = channel_statistics(source)
     for name, value in (("mean", mean), ("std", std)):
-        if asked and AUTO not in preprocess[name] and tuple(preprocess[name]) != IMAGENET[name]:
-            continue  # one is given, the other is not
-        preprocess[name] = value
+        if AUTO in preprocess[name] or tuple(preprocess[name]) == IMAGENET[name]:  # else it is given
+            preprocess[name] = value
     for part in ("train", "val", "test"):
         config.data[part].transforms = tuple(_padded(step, old, mean) for step in config.data[part].transforms)
     shown = (", ".join(f"{value:g}" for value in preprocess[name]) for name in ("mean", "std"))
     return [*notes, "images: mean {}; deviation {}, of the training images".format(*shown)]
+
+
+def _leave_out_photometric(config: ConfigDict, source: Any, channels: int) -> list[str]:
+    """Takes the change of colours, which is for RGB of 8 bits, out of the transforms where images are no such."""
+    steps = config.data.train.transforms
+    kept = tuple(step for step in steps if not (isinstance(step, Mapping | ConfigDict) and step["type"] == _COLOURS))
+    if len(kept) == len(steps) or (channels == 3 and LoadImage()(source[0])["image"].dtype == np.uint8):
+        return []
+    config.data.train.transforms = kept
+    return [f"{_COLOURS} is for RGB of 8 bits and is left out"]
 
 
 def _padded(step: Any, old: tuple[Any, ...], mean: tuple[float, ...]) -> Any:
@@ -115,6 +137,9 @@ def _follow_weights(config: ConfigDict, source: Any, there: ConfigDict | None) -
     known = {where: loss.get("class_weight") for where, _, loss in _losses(there)} if there is not None else {}
     for where, _, loss in _losses(config):
         weight = loss.get("class_weight")
+        if where.endswith("loss_cls") and isinstance(weight, tuple | list) and len(weight) == 1 and weight[0] != AUTO:
+            _set(loss, "class_weight", (*[1.0] * len(source.classes), *weight))
+            continue
         if not isinstance(weight, str) and weight != (AUTO,):
             continue
         if weight not in (AUTO, (AUTO,)):
@@ -124,10 +149,16 @@ def _follow_weights(config: ConfigDict, source: Any, there: ConfigDict | None) -
         elif weights is None:
             weights = class_weights(source)
         more = (0.1,) if where.endswith("loss_cls") else ()  # of queries that find nothing
-        loss["class_weight"] = weights if len(weights) > len(source.classes) else (*weights, *more)
+        _set(loss, "class_weight", weights if len(weights) > len(source.classes) else (*weights, *more))
         shown = ", ".join(f"{name} {value:g}" for name, value in zip(source.classes, weights, strict=False))
         notes = [f"class weights of the training masks: {shown}"]
     return notes
+
+
+def _set(part: Any, name: str, value: Any) -> None:
+    """Sets a field of a part, which may have had a value of another type."""
+    with part.ignore_type() if isinstance(part, ConfigDict) else contextlib.nullcontext():
+        part[name] = value
 
 
 def _follow_labels(config: ConfigDict) -> list[str]:
@@ -140,7 +171,7 @@ def _follow_labels(config: ConfigDict) -> list[str]:
                 f"{where} is {run_config.type_name(kind)}, which has no meaning for several classes a pixel "
                 f"(data.masks=multi-label); those that have are {', '.join(sorted(MULTI_LABEL_LOSSES))}."
             )
-        loss["use_sigmoid"] = True
+        _set(loss, "use_sigmoid", True)
     for name in _HEADS:
         heads = config.model.get(name)
         for head in heads if isinstance(heads, tuple | list) else [heads]:

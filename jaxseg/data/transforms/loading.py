@@ -280,10 +280,9 @@ class LoadAnnotations(Transform):
     What the stored numbers mean stands in the meta data, which the source fills: `reduce_zero_label` (0 is
     ignored, every other number counts one less), then `label_map` (all replacements at once), `num_classes`,
     `ignore_index`. Without `num_classes` the numbers are taken as they are. `masks` says what else masks can hold
-    (see `jaxseg.data.masks`): "binary" (0 and 1, or 0 and 255), "colors", or "multi-label", where `label_path` may be
-    a tuple of one path a class and the label is uint8 [h w k] of 0 and 1. The mask must have the size of the image as it
-    was
-    read, whatever has been done to the image since. A record that has a label already is left as it is.
+    (see `jaxseg.data.masks`): "binary" (0 and 1, or 0 and 255), "colors", or "multi-label", where `label_paths` may
+    have one path a class and the label is uint8 [h w k] of 0 and 1. The mask must have the size of the image as
+    it was read, whatever has been done to the image since. A record that has a label already is left as it is.
 
     Attributes:
         reduce_zero_label: overrides the source's where it is not None.
@@ -309,7 +308,7 @@ class LoadAnnotations(Transform):
                 f"{meta.get('image_path', meta.get('name'))} has no mask; leave LoadAnnotations out of the "
                 "transforms for images without labels."
             )
-        paths = (path,) if isinstance(path, str) else tuple(path)
+        paths = meta.get("label_paths") or (path,)
         reduce = meta.get("reduce_zero_label", False) if self.reduce_zero_label is None else self.reduce_zero_label
         label = _READERS[meta.get("masks", "indices")](paths, {**meta, "reduce_zero_label": reduce})
         expected = meta.get("original_size")
