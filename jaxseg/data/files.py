@@ -85,12 +85,18 @@ def find_files(data: Mapping[str, Any], info: DatasetInfo, root: Path, part: str
                 "Set data.image_suffix if they end otherwise."
             )
 
-    def belonging(template: str, suffixes: tuple[str, ...], fields: tuple[str, str], what: str) -> list[str] | None:
+    def belonging(
+        template: str, suffixes: tuple[str, ...], fields: tuple[str, str], what: str
+    ) -> dict[str, str] | None:
+        nonlocal stems
         if not template:
             return None
         folder = _folder(root, template, split, bool(split_files), fields[0])
         found = _scan(folder, suffixes)
         missing = [stem for stem in stems if stem not in found]
+        if missing and data.get("unpaired") is not None and len(missing) < len(stems):
+            data["unpaired"].extend(os.path.join(image_dir, images[stem]) for stem in missing)
+            stems, missing = [stem for stem in stems if stem in found], []
         if missing:
             raise DataError(
                 f"{len(missing)} of {len(stems)} images in {image_dir} have no {what} in {folder}: "
@@ -98,13 +104,15 @@ def find_files(data: Mapping[str, Any], info: DatasetInfo, root: Path, part: str
                 f"{' or '.join(suffixes)} (data.{fields[1]}); add them, or list the images to use in "
                 f"data.{part}.split_file."
             )
-        return [os.path.join(folder, found[stem]) for stem in stems]
+        return {stem: os.path.join(folder, file) for stem, file in found.items()}
 
+    second = belonging(own(data, info, "image_dir2"), image_suffix2, ("image_dir2", "image_suffix2"), "second image")
+    labels = belonging(label_template, label_suffix, ("label_dir", "label_suffix"), "mask")
     return Files(
         stems,
         [os.path.join(image_dir, images[stem]) for stem in stems],
-        belonging(own(data, info, "image_dir2"), image_suffix2, ("image_dir2", "image_suffix2"), "second image"),
-        belonging(label_template, label_suffix, ("label_dir", "label_suffix"), "mask"),
+        None if second is None else [second[stem] for stem in stems],
+        None if labels is None else [labels[stem] for stem in stems],
     )
 
 

@@ -97,6 +97,9 @@ def build_source(data: Mapping[str, Any], part: str) -> Source:
     records, in that order. Of several splits and of several files the records follow one another. With `sources` the
     part is made of several data sets: see `jaxseg.data.mixture.build_mixture`.
 
+    Where `data` has a list `unpaired`, images without a mask are left out and their paths appended to it, unless none
+    has one; the check of a data set wants to see the rest.
+
     Raises:
         DataError: an unknown data set, a missing root or folder, nothing in it, images without masks, a split
             file that names files that do not exist.

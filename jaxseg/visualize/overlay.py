@@ -177,8 +177,8 @@ def legend(
         raise DataError(f"No class to show in the legend: none of the indices is in 0..{len(classes) - 1}.")
     box, line = _FONT_SIZE, _FONT_SIZE + _GAP
     room = max_width - box - 3 * _GAP
-    names = [_shorten(classes[index], room) for index in shown]
-    column = box + 3 * _GAP + max(int(_font().getlength(name)) + 1 for name in names)
+    names = [shorten(classes[index], room) for index in shown]
+    column = box + 3 * _GAP + max(int(font().getlength(name)) + 1 for name in names)
     columns = max(1, min(len(shown), max_width // column))
     rows = -(-len(shown) // columns)
     columns = -(-len(shown) // rows)  # the last columns may have emptied
@@ -188,7 +188,7 @@ def legend(
         x, y = place // rows * column + _GAP, place % rows * line + _GAP
         fill = tuple(colors[index].tolist())
         draw.rectangle((x, y, x + box - 1, y + box - 1), fill=fill, outline=(120, 120, 120))
-        draw.text((x + box + _GAP, y + box // 2), name, fill=_INK, font=_font(), anchor="lm")
+        draw.text((x + box + _GAP, y + box // 2), name, fill=_INK, font=font(), anchor="lm")
     return np.array(canvas)
 
 
@@ -245,7 +245,7 @@ def panel(
     draw = ImageDraw.Draw(canvas)
     for place, (name, picture) in enumerate(pictures.items()):
         x, y = place % columns * step_x, place // columns * step_y
-        draw.text((x + 2, y + caption // 2), name, fill=_INK, font=_font(size), anchor="lm")
+        draw.text((x + 2, y + caption // 2), name, fill=_INK, font=font(size), anchor="lm")
         canvas.paste(Image.fromarray(picture), (x, y + caption))
     return np.array(canvas)
 
@@ -287,7 +287,7 @@ def _fit(
 
 
 @lru_cache
-def _font(size: int = _FONT_SIZE) -> ImageFont.FreeTypeFont:
+def font(size: int = _FONT_SIZE) -> ImageFont.FreeTypeFont:
     """DejaVu Sans out of matplotlib: always there and, unlike Pillow's own, with Greek and Cyrillic."""
     import matplotlib  # here, so that importing this module stays cheap
 
@@ -295,11 +295,11 @@ def _font(size: int = _FONT_SIZE) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size)
 
 
-def _shorten(text: str, width: int) -> str:
-    """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
+def shorten(text: str, width: int, size: int = _FONT_SIZE) -> str:
+    """The text on one line, cut with an ellipsis where it is wider than `width` pixels in that size."""
     text = " ".join(text.split())
-    if _font().getlength(text) <= width:
+    if font(size).getlength(text) <= width:
         return text
-    while text and _font().getlength(text + "…") > width:
+    while text and font(size).getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"

@@ -24,6 +24,14 @@ def camvid():
 
 
 @pytest.fixture
+def samples():
+    root = REAL_DATA / "samples"
+    if not root.is_dir():
+        pytest.skip(f"needs the samples in {root} (set JAXSEG_DATA)")
+    return root
+
+
+@pytest.fixture
 def folder(tmp_path):
     """A data set of ten train and five val pictures, 40x48."""
     return write_demo(tmp_path / "set", train=10, val=5, size=(40, 48))
