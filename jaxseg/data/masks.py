@@ -312,7 +312,10 @@ def count_classes(label: Integer[np.ndarray, "h w *k"], num_classes: int, ignore
 
 
 def describe(source: Any) -> str:
-    """What is stored in the masks of a source and what it means, in a line."""
+    """What is stored in the masks of a source and what it means, in a line; of several sources a line each."""
+    if several := getattr(source, "sources", None):
+        said = [f"{one.name}: {text}" for one in several if (text := describe(one))]
+        return "\n".join(dict.fromkeys(said))
     kind = getattr(source, "masks", "indices")
     if kind == "binary":
         return f"masks: 0 is {source.classes[0]}, 1 or 255 is {source.classes[1]}"
