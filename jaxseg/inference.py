@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Real, UInt8
 
 from jaxseg import config as run_config
 from jaxseg.data import build_transforms
-from jaxseg.data.masks import to_bits
+from jaxseg.data.masks import MOST_BITS, to_bits
 from jaxseg.data.rasters import DTYPES
 from jaxseg.data.transforms import LABEL_LOADERS
 from jaxseg.data.transforms.loading import LoadImage
@@ -184,7 +184,8 @@ class SegmentationResult:
     def save(self, folder: str | Path, name: str | None = None) -> tuple[Path, Path]:
         """Writes `NAME.png`, the label map (class indices), and `NAME_overlay.png`; returns their paths.
 
-        Where a pixel may have several classes, bit k of its number in the label map says whether class k is there.
+        Where a pixel may have several classes, bit k of its number in the label map says whether class k is there; of
+        more than 16 classes the label map is `NAME.npy`, uint8 [h w classes] of 0 and 1.
 
         Args:
             folder: Where; made where it is missing.
@@ -192,10 +193,14 @@ class SegmentationResult:
         """
         dtype = np.uint8 if len(self.classes) <= 256 else np.uint16
         paths = result_paths(folder, name or self.name)
-        labels = self.label_map.astype(dtype) if self.label_map.ndim == 2 else to_bits(self.label_map)
-        for path, picture in zip(paths, (labels, self.overlay()), strict=True):
+        for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_png(path, picture)
+        write_png(paths[1], self.overlay())
+        if self.label_map.ndim == 3 and len(self.classes) > MOST_BITS:
+            paths = (paths[0].with_suffix(".npy"), paths[1])
+            np.save(paths[0], self.label_map.astype(np.uint8))
+        else:
+            write_png(paths[0], self.label_map.astype(dtype) if self.label_map.ndim == 2 else to_bits(self.label_map))
         return paths
 
 

@@ -13,7 +13,7 @@ from jaxseg import cli, train
 from jaxseg.configs import folder
 from jaxseg.data import check_source
 from jaxseg.models import build_model
-from test_docs import follow
+from test_docs import SHORT, follow
 
 PAGE = Path(__file__).parent.parent / "docs" / "your-own-data.md"
 
@@ -73,7 +73,7 @@ def test_the_page_lists_the_models():
 @pytest.mark.slow
 def test_commands_of_the_page_run(tmp_path):
     """All of them, as processes, for two steps."""
-    follow(PAGE, tmp_path)
+    follow(PAGE, tmp_path, SHORT)
     for name in ("predictions", "several_predictions", "bands_predictions"):
         overlays = sorted((tmp_path / name).glob("*_overlay.png"))
         assert len(overlays) == 16

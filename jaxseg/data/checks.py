@@ -79,6 +79,6 @@ def _notes(source: Source, looks: Sequence[Look], sizes: Counter[Size]) -> list[
         if absent:
             notes.append(f"{source.name}: no pixel of {', '.join(absent)} in the files read.")
         pixels = sum(look.pixels for look in counted)
-        if total.sum() < pixels / 2:
+        if total.sum() < pixels / 2 and getattr(source, "masks", None) != "multi-label":
             notes.append(f"{source.name}: {1 - total.sum() / pixels:.0%} of the pixels are ignored.")
     return notes

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxseg.data.sources import Source
 from jaxseg.data.transforms.base import Record, Size
+from jaxseg.data.transforms.windowed import read_windows
 from jaxseg.errors import ConfigError, DataError
 
 Batch = dict[str, Any]
@@ -145,7 +146,7 @@ def train_batches(
         .seed(int(seed))
         .shuffle()
         .repeat(max(_ENDLESS // len(source), 1))
-        .random_map(transform)
+        .random_map(read_windows(transform))
         .batch(local, batch_fn=stack_records)
     )
     dataset = dataset[process_index::process_count][start_step:]

@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Int, Integer, UInt8
+from jaxtyping import Int, Integer, UInt, UInt8
 
 from jaxseg.errors import ConfigError, DataError, did_you_mean
 
@@ -19,7 +19,7 @@ IGNORE = "ignore"
 BINARY = {0: 0, 1: 1, 255: 1}
 _NO_CLASS = -(2**31)
 _SHOWN = 5
-_BITS = (8, 16, 32)
+MOST_BITS = 16  # classes that one number of a mask says of whether they are there
 _EXACT = 2**24  # OpenCV counts in float32, which is exact up to here
 
 
@@ -292,10 +292,9 @@ def _from_bits(mask: np.ndarray, path: str, count: int) -> UInt8[np.ndarray, "h 
     return ((mask[..., None].astype(np.int64) >> np.arange(count)) & 1).astype(np.uint8)
 
 
-def to_bits(labels: Integer[np.ndarray, "h w k"]) -> Int[np.ndarray, "h w"] | np.ndarray:
-    """The numbers whose bits are the labels, in the smallest unsigned type that holds them; see `several_labels`."""
-    bits = next(bits for bits in _BITS if labels.shape[-1] <= bits)
-    dtype = np.dtype(f"uint{bits}")
+def to_bits(labels: Integer[np.ndarray, "h w k"]) -> UInt[np.ndarray, "h w"]:
+    """The numbers of 8 or 16 bits whose bits are the labels, of at most 16 classes; see `several_labels`."""
+    dtype = np.dtype(np.uint8 if labels.shape[-1] <= 8 else np.uint16)
     return (labels.astype(dtype) << np.arange(labels.shape[-1], dtype=dtype)).sum(-1, dtype=dtype)
 
 
@@ -313,7 +312,10 @@ def count_classes(label: Integer[np.ndarray, "h w *k"], num_classes: int, ignore
 
 
 def describe(source: Any) -> str:
-    """What is stored in the masks of a source and what it means, in a line."""
+    """What is stored in the masks of a source and what it means, in a line; of several sources a line each."""
+    if several := getattr(source, "sources", None):
+        said = [f"{one.name}: {text}" for one in several if (text := describe(one))]
+        return "\n".join(dict.fromkeys(said))
     kind = getattr(source, "masks", "indices")
     if kind == "binary":
         return f"masks: 0 is {source.classes[0]}, 1 or 255 is {source.classes[1]}"

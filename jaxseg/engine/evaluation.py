@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from jaxseg.data import Source, eval_batches
+from jaxseg.data.transforms.base import refuse_mixing
 from jaxseg.engine.mesh import by_batch, replicated, to_devices, to_hosts
 from jaxseg.inference import check_test_cfg, make_predict
 from jaxseg.metrics import ConfusionMatrix, count_pixels, count_several, mean_iou, of_presence, summary
@@ -45,7 +46,7 @@ class Evaluator:
         read_threads: Threads that decode and transform.
 
     Raises:
-        ConfigError: The model's `test_cfg` can't be used.
+        ConfigError: The model's `test_cfg` can't be used, or the transforms mix records.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Evaluator:
         read_threads: int = 2,
     ):
         check_test_cfg(model.test_cfg)
+        refuse_mixing(transform, "to evaluate with")
         self.model, self.preprocess, self.source, self.transform = model, preprocess, source, transform
         devices = mesh.shape["data"]
         self.batch_size = -(-batch_size // devices) * devices

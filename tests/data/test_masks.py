@@ -158,6 +158,16 @@ def test_what_is_printed_of_reduce_zero_label(labels):
     assert describe(source) == ""
 
 
+def test_what_is_printed_of_several_sources(tmp_path, make_config):
+    root = write(tmp_path / "set", {"a.png": np.ones((1, 2), np.uint8)})
+    config = make_config(root, classes=("a", "b"))
+    config.train.sources = ({"label_map": {7: "b"}}, {"masks": "binary"})
+    said = describe(build_source(config, "train")).splitlines()
+    assert [line.partition(": ")[2] for line in said] == [
+        "masks: 0 is a, 1/7 is b, 255 is ignored", "masks: 0 is a, 1 or 255 is b"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [

@@ -1,6 +1,7 @@
 """Transforms that mix records: what they take, what comes out, and that the stream never depends on who makes it."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ import pytest
 from jaxseg.data import build_transforms, train_batches
 from jaxseg.data.demo import DemoSource
 from jaxseg.data.transforms import Pipeline
-from jaxseg.data.transforms.base import Transform
+from jaxseg.data.transforms.base import Transform, refuse_mixing
 from jaxseg.data.transforms.mix import MixUp, MixUpParams, RandomMosaic
+from jaxseg.engine.evaluation import Evaluator
+from jaxseg.engine.mesh import make_mesh
 from jaxseg.errors import ConfigError, DataError
+from pixelwise import Pixelwise
 from transform_figures import COUNT, about, assert_uniform, drawn
 
 SOURCE = DemoSource("train", 7, (24, 32), 3)
@@ -128,6 +132,14 @@ def test_a_pipeline_without_a_source_says_so(record, rng):
     assert pipeline.bind(SOURCE) == pipeline
 
 
+def test_evaluation_refuses_them_beforehand():
+    refuse_mixing(build_transforms(STEPS[:3]), "to evaluate with")
+    refuse_mixing(lambda record, rng: record, "to evaluate with")
+    evaluate = partial(Evaluator, Pixelwise(), {"mean": (0,), "std": (1,)}, SOURCE, batch_size=2, mesh=make_mesh())
+    with pytest.raises(ConfigError, match=r"to evaluate with have a RandomMosaic, .* data.train.transforms"):
+        evaluate(transform=build_transforms(STEPS))
+
+
 def first(count, **options):
     pipeline = build_transforms(STEPS).bind(SOURCE)
     with train_batches(SOURCE, pipeline, batch_size=3, seed=5, **options) as batches:
@@ -157,7 +169,7 @@ def test_the_stream_is_the_same_with_any_number_of_threads_and_after_a_stop(stre
     assert_same(first(3, read_threads=threads, start_step=5), stream[5:])
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_stream_is_the_same_with_any_number_of_workers(stream, workers):
     assert_same(first(3, num_workers=workers, start_step=2), stream[2:5])
 

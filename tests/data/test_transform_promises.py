@@ -78,6 +78,40 @@ def test_rotations_take_any_type_and_number_of_channels(record):
     np.testing.assert_array_equal(layers[..., 1] == 1, plain == 1)
 
 
+def test_labels_of_several_classes_a_pixel_go_through(record):
+    """A class for each number of the plain label, so that the layers must come out as that does."""
+    steps = (
+        {"type": "RandomResize", "scale": (90, 70), "ratio_range": (0.7, 2), "keep_ratio": True},
+        {"type": "RandomCrop", "crop_size": (24, 30), "cat_max_ratio": 0.5},
+        {"type": "RandomFlip"},
+        {"type": "RandomRotFlip"},
+        {"type": "RandomRotate", "prob": 0.5, "degree": 30, "seg_pad_val": 0},
+        {"type": "RandomCutOut", "prob": 0.5, "n_holes": 2, "cutout_shape": (9, 5)},
+        {"type": "Pad", "size": (40, 40), "seg_pad_val": 0},
+    )
+    layers = {**record, "label": np.stack([record["label"] == value for value in range(1, 4)], -1).astype(np.uint8)}
+    # Class 0 is no layer, so a window that is mixed by the one count need not be by the other: without class 0.
+    plain = {**record, "label": np.where(record["label"] == 0, 255, record["label"]).astype(np.uint8)}
+    for seed in range(12):
+        one = build_transforms(steps)(plain, np.random.default_rng(seed))
+        other = build_transforms(steps)(layers, np.random.default_rng(seed))
+        np.testing.assert_array_equal(one["image"], other["image"])
+        assert other["label"].shape == (40, 40, 3)
+        for layer in range(3):
+            np.testing.assert_array_equal(other["label"][..., layer] == 1, one["label"] == layer + 1)
+
+
+def test_classes_that_change_places_in_a_mirror(record, rng):
+    flip = build_transforms(({"type": "RandomFlip", "prob": 1.0, "swap_seg_labels": ((1, 2),)},))
+    edge = (record["label"] == 1).astype(np.uint8)
+    result = flip({**record, "edge": edge}, rng)
+    np.testing.assert_array_equal(result["label"] == 2, record["label"][:, ::-1] == 1)
+    np.testing.assert_array_equal(result["edge"], edge[:, ::-1])  # edges are no classes
+    layers = np.eye(4, dtype=np.uint8)[record["label"]]
+    several = flip({**record, "label": layers}, rng)["label"]
+    np.testing.assert_array_equal(several, np.eye(4, dtype=np.uint8)[result["label"]])
+
+
 def test_images_of_one_channel_keep_it(record, rng):
     grey = {**record, "image": record["image"][..., :1]}
     for step in ({"type": "Resize", "scale": (40, 30)}, {"type": "AdjustGamma"}, {"type": "CLAHE"}, *LAST_AXIS):
@@ -159,6 +193,9 @@ def test_bad_records_are_named(record, volume, rng):
         SegRescale(0.001)(record, rng)
     with pytest.raises(DataError, match="has no second image"):
         build_transforms(({"type": "ConcatCDInput"},))(record, rng)
+    for label in (None, record["label"].astype(np.float32), np.dstack([record["label"]] * 2)):
+        with pytest.raises(DataError, match=r"GenerateEdge needs a label with one class a pixel, which x.png"):
+            build_transforms(({"type": "GenerateEdge"},))({**record, "label": label}, rng)
 
 
 def test_every_random_transform_has_its_halves_and_is_tested_here():

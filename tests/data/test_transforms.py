@@ -204,7 +204,7 @@ def test_windows_equal_cv2_resize_bit_for_bit():
         whole = window.of(resize_image(image, size))
         np.testing.assert_array_equal(resize_image_window(image, size, window), whole)
         if (height, width) != (2 * new_height, 2 * new_width):
-            np.testing.assert_array_equal(_bilinear_window(image, size, window.clipped(size)), whole)
+            np.testing.assert_array_equal(_bilinear_window(image, image.shape[0], size, window.clipped(size)), whole)
 
 
 def test_halving_is_left_to_opencv():

@@ -549,8 +549,13 @@ def test_mixing_wrappers_add_their_pipeline(new):
     assert [transform["type"] for transform in data.train.transforms][:3] == [
         "LoadImage", "LoadAnnotations", "RandomFlip",
     ]  # fmt: skip
-    data = data_of(new, mixed | {"skip_type_keys": ["RandomFlip"]}, inner, inner)
-    assert "RandomFlip" not in [transform["type"] for transform in data.train.transforms]
+    mosaic = {"type": "RandomMosaic", "prob": 1.0, "img_scale": (32, 64)}
+    both = mixed | {"pipeline": [*mixed["pipeline"], mosaic], "skip_type_keys": ["RandomFlip"]}
+    data = data_of(new, both, inner, inner)
+    assert [transform["type"] for transform in data.train.transforms][2:] == ["RandomMosaic", "Pad"]
+    assert data.train.transforms[2]["img_scale"] == (32, 64)
+    with pytest.raises(ConfigError, match=r"pipeline\[1\]: a RandomMosaic must be the first"):
+        data_of(new, {**both, "skip_type_keys": None}, inner, inner)
 
 
 def test_two_images_depths_and_volumes(new):

@@ -134,7 +134,7 @@ NOT_NEEDED: dict[str, str] = {
     "MultiScaleFlipAug": "predictions are averaged over flips by `predict --tta`",
 }
 """What the reference has besides, and why there is none here."""
-LABEL_LOADERS = ("LoadAnnotations", *(name for name, kind in TRANSFORMS.items() if kind.loads == "label"))
+LABEL_LOADERS = tuple(name for name, kind in TRANSFORMS.items() if kind.loads == "label")
 """What reads labels, which images to predict don't have."""
 # With the crop after them. A class of one's own that is derived from them may do something else.
 _FUSED = (RandomResize, RandomChoiceResize)

@@ -267,6 +267,20 @@ class Pipeline:
         return low, high
 
 
+def refuse_mixing(transform: Any, purpose: str) -> None:
+    """Refuses a pipeline that makes one record of several, where each record must be itself.
+
+    Raises:
+        ConfigError: it has such a step; names it.
+    """
+    step = next((step for step in getattr(transform, "steps", ()) if isinstance(step, MixTransform)), None)
+    if step is not None:
+        raise ConfigError(
+            f"The transforms {purpose} have a {type(step).__name__}, which mixes a record with others: it is for "
+            "data.train.transforms only."
+        )
+
+
 def colour_tuple(owner: Any, name: str, value: float | Sequence[float]) -> tuple[float, ...]:
     """A field with one value, or one value a channel, that images can have: 0..255, of 16 bits more."""
     values = tuple(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else (value,)

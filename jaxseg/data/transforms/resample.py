@@ -75,24 +75,60 @@ def warp(
 
 
 def resize_image_window(
-    image: Shaped[np.ndarray, "h w c"], size: Size, window: Window
+    image: Shaped[np.ndarray, "h w c"], size: Size, window: Window, height: int | None = None
 ) -> Shaped[np.ndarray, "h2 w2 c"]:
     """`resize_image(image, size)` cut to `window`, bit for bit, without computing the rest.
 
-    For small windows of large results the sum is done here, in OpenCV's own fixed-point arithmetic (11-bit
-    weights; horizontally exact, vertically 16-bit products that are shifted and rounded). Where OpenCV on
-    this machine computes otherwise (a vendor's routine), which is tried out once, or where the window is most
-    of the result, it is cut out of the whole.
+    What is below and right of the window is left out. For small windows of large results the sum is done here, in
+    OpenCV's own fixed-point arithmetic (11-bit weights; horizontally exact, vertically 16-bit products that are
+    shifted and rounded). Where OpenCV on this machine computes otherwise (a vendor's routine), which is tried out
+    once, the window is cut out of the whole.
+
+    Args:
+        image: the image, or its first rows (`rows_needed`).
+        size: (height, width) of the whole result.
+        window: the part that is wanted.
+        height: of the whole image, where only its first rows are given.
     """
     window = window.clipped(size)
-    height, width = image.shape[:2]
+    height, width = height or image.shape[0], image.shape[1]
     if (height, width) == tuple(size):
         return window.of(image)
     halved = (height, width) == (2 * size[0], 2 * size[1])  # cv2.resize averages 2x2 pixels then
-    small = _WINDOW_COST * window.height * window.width < size[0] * size[1]
-    if halved or not small or image.ndim != 3 or image.dtype != np.uint8 or not _arithmetic_agrees():
-        return np.ascontiguousarray(window.of(resize_image(image, size)))
-    return _bilinear_window(image, size, window)
+    photo = image.dtype == np.uint8 and image.shape[2:] == (3,)  # what the arithmetic has been tried out with
+    before = _up_to(window) if photo and _corner_agrees() else size
+    small = _WINDOW_COST * window.height * window.width < before[0] * before[1]
+    if photo and small and not halved and _arithmetic_agrees():
+        return _bilinear_window(image, height, size, window)
+    if photo and _corner_agrees():
+        return np.ascontiguousarray(window.of(_resize_corner(image, height, size, before)))
+    return np.ascontiguousarray(window.of(resize_image(image, size)))
+
+
+def rows_needed(height: int, size: Size, window: Window) -> int:
+    """How many rows, from the top, of an image of `height` `resize_image_window` needs."""
+    window = window.clipped(size)
+    if not _corner_agrees():
+        return height
+    bottom = window.top + window.height
+    return bottom if height == size[0] else _needed(height, size[0], bottom)
+
+
+def _up_to(window: Window) -> Size:
+    """Height and width of what is above and left of the window's end."""
+    return window.top + window.height, window.left + window.width
+
+
+def _needed(old: int, new: int, end: int) -> int:
+    """How many of `old` pixels the first `end` of `new` need, with some to spare: the end must not be an edge."""
+    return min(old, -(-(end + 1) * old // new) + 2)
+
+
+def _resize_corner(image: np.ndarray, height: int, size: Size, end: Size) -> np.ndarray:
+    """The first rows and columns, at least up to `end`, of an image of `height` that is resized to `size`."""
+    rows, columns = _needed(height, size[0], end[0]), _needed(image.shape[1], size[1], end[1])
+    scale = {"fx": size[1] / image.shape[1], "fy": size[0] / height}
+    return cv2.resize(image[:rows, :columns], None, **scale, interpolation=cv2.INTER_LINEAR)
 
 
 def resize_label_window(label: np.ndarray, size: Size, window: Window) -> np.ndarray:
@@ -119,8 +155,8 @@ def _neighbours(
     return first.astype(np.int64), weights[0].astype(np.int32), weights[1].astype(np.int32)
 
 
-def _bilinear_window(image: np.ndarray, size: Size, window: Window) -> np.ndarray:
-    height, width, channels = image.shape
+def _bilinear_window(image: np.ndarray, height: int, size: Size, window: Window) -> np.ndarray:
+    width, channels = image.shape[1:]
     rows, row_weights0, row_weights1 = _neighbours(size[0], height, window.top, window.height)
     columns, weights0, weights1 = _neighbours(size[1], width, window.left, window.width)
     # At the sides the weight moves to the pixel at the edge; above and below only the index is held, so that
@@ -184,4 +220,15 @@ def _arithmetic_agrees() -> bool:
     image = np.random.default_rng(0).integers(0, 256, (40, 37, 3), dtype=np.uint8)
     sizes = ((97, 80), (31, 55), (80, 74), (40, 37))
     whole = [(size, Window(0, 0, *size)) for size in sizes]
-    return all(np.array_equal(_bilinear_window(image, size, w), resize_image(image, size)) for size, w in whole)
+    return all(np.array_equal(_bilinear_window(image, 40, size, w), resize_image(image, size)) for size, w in whole)
+
+
+@functools.cache
+def _corner_agrees() -> bool:
+    image = np.random.default_rng(1).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    for size in ((211, 170), (61, 55), (45, 35), (90, 141)):
+        end = size[0] // 2, size[1] // 3
+        corner = _resize_corner(image[: _needed(90, size[0], end[0])], 90, size, end)
+        if not np.array_equal(corner[: end[0], : end[1]], resize_image(image, size)[: end[0], : end[1]]):
+            return False
+    return True
