@@ -113,15 +113,15 @@ def _optimizer(fields: Fields) -> dict[str, Any]:
     wrapper["optimizer"] = Placed(optimizer.rest(), "optimizer")
     hook = fields.section("optimizer_config", None)
     kind = hook.take("type", "OptimizerHook")
-    if kind == "Fp16OptimizerHook":
+    if kind in ("Fp16OptimizerHook", "GradientCumulativeFp16OptimizerHook"):
         wrapper["type"] = "AmpOptimWrapper"
         hook.ignore("mixed precision is bfloat16 here, which needs no loss scale", "loss_scale", "distributed")
     elif kind not in ("OptimizerHook", "GradientCumulativeOptimizerHook"):
         raise ConfigError(f"optimizer_config.type={kind!r} has no counterpart here")
     hook.ignore(MACHINE, "coalesce", "bucket_size_mb", "detect_anomalous_params")
     wrapper["clip_grad"] = _placed(hook, "grad_clip")
-    hook.expect("cumulative_iters", 1)
-    hook.done(("type", "grad_clip"))
+    wrapper["accumulative_counts"] = hook.whole("cumulative_iters", 1, least=1)
+    hook.done(("type", "grad_clip", "cumulative_iters"))
     return wrapper
 
 

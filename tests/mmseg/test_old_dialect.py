@@ -94,8 +94,8 @@ REFUSED = {
     "hook": ({"custom_hooks": [{"type": "EMAHook"}]}, "EMAHook"),
     "optimizer hook": ({"optimizer_config": {"type": "MyHook"}}, "optimizer_config.type='MyHook'"),
     "accumulation": (
-        {"optimizer_config": {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 4}},
-        "optimizer_config.cumulative_iters=4",
+        {"optimizer_config": {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 0}},
+        "optimizer_config.cumulative_iters=0",
     ),
     "constructor": ({"optimizer": {"type": "SGD", "lr": 1, "constructor": "X"}}, "constructor='X'"),
     "clipping": ({"optimizer_config": {"grad_clip": {"clip": 1}}}, "optimizer_config.grad_clip"),
@@ -108,6 +108,14 @@ def test_refused(old, name):
     values, message = REFUSED[name]
     with pytest.raises(ConfigError, match=message):
         translate(old | values)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("", None), ("Fp16", "bfloat16")])
+def test_accumulation(old, kind, dtype):
+    old["optimizer_config"] = {"type": f"GradientCumulative{kind}OptimizerHook", "cumulative_iters": 4}
+    recipe = translate(old).config
+    assert recipe.optimizer.accumulative_counts == 4
+    assert recipe.model.get("dtype") == dtype
 
 
 def test_errors_name_the_fields_of_0x(old):
