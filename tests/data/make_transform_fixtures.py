@@ -54,6 +54,7 @@ def volume_record(image, label):
 
 def main():
     out = {}
+    out["opencv"] = np.array(cv2.__version__)
     image, label = picture(37, 53, 0)
     out["input.image"], out["input.label"] = image, label
 
