@@ -187,6 +187,15 @@ def test_depths_in_the_image_equal_the_reference(reference_figures, seed, scale)
     assert result["label"] is depth
 
 
+def test_a_depth_reads_as_the_reference_reads_it(reference_figures, tmp_path):
+    path = tmp_path / "depth.png"
+    path.write_bytes(reference_figures["depth.file"].tobytes())
+    load = build_transforms(({"type": "LoadDepthAnnotation", "depth_rescale_factor": 1e-3},))
+    result = load({"meta": {"label_path": str(path)}}, None)
+    np.testing.assert_array_equal(result["label"], reference_figures["depth.read"])
+    assert result["meta"]["depth_rescale_factor"] == 1e-3
+
+
 def test_depths_are_read_in_metres(tmp_path, record):
     import cv2
 
