@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxseg import config as run_config
 from jaxseg.data import DATASETS, build_source
 from jaxseg.data.nifti import write_nifti
+from jaxseg.models import build_model
+from jaxseg.train import prepare_data
 
 TOOL = runpy.run_path(str(Path(__file__).parent.parent / "tools" / "make_dataset_page.py"))
 TEXT = TOOL["PAGE"].read_text(encoding="utf-8")
@@ -77,6 +80,25 @@ def test_the_example_of_volumes(files):
         (root / f"{part}.txt").write_text(f"{name}\n")
         source = build_source(run_config.load_recipe("volumes.py").data, part)
         assert (source.classes, source[0]["meta"]["name"], len(source)) == (("background", "spleen"), name, 1)
+
+
+def test_the_example_of_two_dates(files):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (2, 150, 160, 3), dtype=np.uint8)
+    mask = (pictures[0].sum(-1) > pictures[1].sum(-1)).astype(np.uint8)
+    for folder, picture in zip(("images", "images2", "annotations"), (*pictures, mask), strict=True):
+        for part in ("train", "val"):
+            (files / "pairs" / folder / part).mkdir(parents=True)
+            Image.fromarray(picture).save(files / "pairs" / folder / part / "a.png")
+    config = run_config.load_recipe("change.py")
+    run_config.check(config)
+    config, sources, transforms = prepare_data(config)
+    record = transforms["train"](sources["train"][0], np.random.default_rng(0))
+    assert record["image"].shape == (128, 128, 6)
+    first, second = (record["image"][..., part].sum(-1) for part in (slice(3), slice(3, 6)))
+    np.testing.assert_array_equal(record["label"], first > second)  # all three are cut and turned alike
+    assert build_model(config.model).backbone.in_channels == len(config.preprocess.mean) == 6
+    assert transforms["val"](sources["val"][0], np.random.default_rng(0))["image"].shape == (150, 160, 6)
 
 
 def test_options_of_commands_are_fields():

@@ -180,6 +180,9 @@ def _check_alike(sources: Sequence[Source], part: str) -> None:
                 f"{where}: the classes must be {of}, in their order. It has {differs}. Set data.classes to names that "
                 "all of them have, or read it as a FolderDataset with a label_map of its own."
             )
+        several = [getattr(each, "masks", "indices") == "multi-label" for each in (source, first)]
+        if several[0] != several[1]:
+            raise ConfigError(f"{where}: data.masks is 'multi-label' for some sources only; a batch needs one kind.")
         if source.ignore_index != first.ignore_index:
             raise ConfigError(
                 f"{where}: ignore_index is {source.ignore_index}, but that of sources[0] is {first.ignore_index}; set "

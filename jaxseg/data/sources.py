@@ -93,9 +93,9 @@ def build_source(data: Mapping[str, Any], part: str) -> Source:
     `root` among them; they hold for that part.
 
     `data[part]` has `split`, the name to fill into the folders (the row may call "train", "val" and "test"
-    otherwise: `DatasetInfo.splits`), and `split_file`, a text file with one name a line, which then are the
-    records, in that order. Of several splits and of several files the records follow one another. With `sources` the
-    part is made of several data sets: see `jaxseg.data.mixture.build_mixture`.
+    otherwise: `DatasetInfo.splits`; several are "train+val", or a tuple), and `split_file`, a text file with one name
+    a line, which then are the records, in that order. Of several splits and of several files the records follow one
+    another. With `sources` the part is made of several data sets: see `jaxseg.data.mixture.build_mixture`.
 
     Raises:
         DataError: an unknown data set, a missing root or folder, nothing in it, images without masks, a split
@@ -116,8 +116,10 @@ def build_source(data: Mapping[str, Any], part: str) -> Source:
 
 
 def split_names(data: Mapping[str, Any], info: DatasetInfo, part: str) -> list[str]:
-    """The data set's own names of the part's splits."""
-    return [name for split in as_tuple(data.get("split") or part) for name in as_tuple(info.splits.get(split, split))]
+    """The data set's own names of the part's splits: of one, of "train+val", or of a tuple."""
+    named = data.get("split") or part
+    splits = named.split("+") if isinstance(named, str) else named
+    return [name for split in splits for name in as_tuple(info.splits.get(split, split))]
 
 
 def _folder_source(data: Mapping[str, Any], key: str, info: DatasetInfo, part: str) -> FolderSource:

@@ -9,7 +9,6 @@ from typing import Any
 from jaxseg.data.files import as_tuple, listed, read_names
 from jaxseg.data.nifti import read_nifti_header
 from jaxseg.data.sources import FolderSource
-from jaxseg.data.transforms.base import Size
 from jaxseg.errors import DataError, did_you_mean
 
 LISTING = "dataset.json"
@@ -37,7 +36,7 @@ class Listing:
 class VolumeSource(FolderSource):
     """Volumes with their masks, in the order of the list."""
 
-    def size(self, index: int) -> Size:
+    def size(self, index: int) -> tuple[int, ...]:
         """Sides of a volume, (z, y, x), of its header."""
         return read_nifti_header(self.image_paths[index]).shape[2::-1]
 

@@ -245,6 +245,8 @@ def test_several_splits_and_several_files_follow_one_another(folder, make_config
     assert both.name == "FolderDataset val+train"
     assert len(both) == 15
     assert names(both)[4:6] == ["val_00004", "train_00000"]
+    joined = build_source(make_config(folder, train={"split": "val+train"}), "train")
+    assert (joined.name, names(joined)) == (both.name, names(both))
 
     (folder / "one.txt").write_text("train_00004\n")
     (folder / "two.txt").write_text("train_00002\ntrain_00001\n")

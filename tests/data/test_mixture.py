@@ -89,7 +89,7 @@ def test_the_stream_holds_each_as_often_as_it_weighs_and_resumes(folders, config
 def test_worker_processes_change_nothing(folders, config):
     source = build_source(config({"weight": 0.5}, {"root": str(folders[1])}), "train")
     batches = []
-    for workers in (0, 2):
+    for workers in (0, 1):
         with train_batches(source, build_transforms(LOAD), batch_size=3, seed=1, num_workers=workers) as iterator:
             batches.append([next(iterator) for _ in range(4)])
     for here, there in zip(*batches, strict=True):
@@ -108,6 +108,16 @@ def test_masks_mean_what_their_own_source_says(folders, config):
         np.testing.assert_array_equal(record["label"], label if i < 5 else np.where(label == 5, 0, label))
     same = build_source(config(two, {**two, "split": "val"}), "train")
     assert same.label_map == {5: 0}
+
+
+def test_a_mixture_may_be_generated(make_config):
+    train = {"split": "train", "sources": ({"dataset": "Demo"}, {"dataset": "Demo", "split": "val", "weight": 3})}
+    data = make_config("", dataset="Demo", demo={"train": 4, "val": 2, "size": (32, 32)}, train=train)
+    source = build_source(data, "train")
+    assert [source[index]["meta"]["name"] for index in (0, 3, 4, 9)] == [
+        "train_00000", "train_00003", "val_00000", "val_00001",
+    ]  # fmt: skip
+    assert len(source) == 10
 
 
 def test_another_data_set_has_its_own_folders(folders, config):
@@ -143,6 +153,7 @@ def test_evaluation_takes_every_image_once(folders, config):
         ({"classes": DEMO[:-1], "label_map": {5: 0}}, "It has 5 classes, and sources.0. has 6"),
         ({"classes": (*DEMO[:-1], "star")}, "It has 'star' as class 5, and sources.0. has 'cross'. Set data.classes"),
         ({"ignore_index": 100}, "ignore_index is 100, but that of sources.0. is 255"),
+        ({"masks": "multi-label"}, "data.masks is 'multi-label' for some sources only"),
         ({"palette": ((1, 2, 3),)}, r"data.train.sources\[1\]: data.palette has 1 colours"),
     ],
 )
