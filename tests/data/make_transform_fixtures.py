@@ -1,6 +1,6 @@
 """Writes `fixtures/more_transforms.npz` and `fixtures/reference_transforms.json`: what MMSegmentation 1.2.2 makes.
 
-Run with a Python that has mmsegmentation 1.2.2 (its compiled operators are not needed):
+Run with a Python that has mmsegmentation 1.2.2 (its compiled operators are not needed) and nibabel:
 
     python tests/data/make_transform_fixtures.py
 
@@ -11,9 +11,12 @@ here, though the reference works in BGR. Volumes are [z y x channels] here, and 
 # The reference draws from numpy.random itself, and imports only after its operators are replaced.
 # ruff: noqa: E402, NPY002
 
+import gzip
 import inspect
+import io
 import json
 import sys
+import tempfile
 import unittest.mock
 from pathlib import Path
 
@@ -21,6 +24,7 @@ sys.modules["mmcv._ext"] = unittest.mock.MagicMock()
 
 import cv2
 import mmcv.transforms as plain
+import nibabel
 import numpy as np
 from make_fixtures import Recorder, picture, record
 from mmseg.datasets import transforms as reference
@@ -54,6 +58,7 @@ def volume_record(image, label):
 
 def main():
     out = {}
+    out["opencv"] = np.array(cv2.__version__)
     image, label = picture(37, 53, 0)
     out["input.image"], out["input.label"] = image, label
 
@@ -125,6 +130,7 @@ def main():
         keep(f"depth_mix_{seed}", result, drawn[1:])
 
     volumes(out)
+    files(out)
     np.savez_compressed(FIXTURES / "more_transforms.npz", **out)
     names = {**plain.TRANSFORMS.module_dict, **TRANSFORMS.module_dict}
     fields = {name: defaults(names[name]) for name in sorted(names)}
@@ -202,6 +208,56 @@ def volumes(out):
         results.append(result["img"])
         params.append(drawn[2])
     keep("volume_gamma_channels", {**result, "img": np.concatenate(results)}, params)
+
+
+def files(out):
+    """What the reference reads in files; the files themselves are kept, too."""
+    rng = np.random.default_rng(9)
+    volume, label = rng.integers(-500, 500, (4, 3, 2)).astype(np.int16), rng.integers(0, 3, (4, 3, 2)).astype(np.uint8)
+    image = nibabel.Nifti1Image(volume, np.eye(4))
+    image.header.set_slope_inter(0.5, 3)
+    packed = {
+        "nifti": gzip.compress(nibabel.Nifti1Image(volume, np.eye(4)).to_bytes(), mtime=0),
+        "nifti_scaled": gzip.compress(image.to_bytes(), mtime=0),
+        "nifti_label": gzip.compress(nibabel.Nifti1Image(label, np.eye(4)).to_bytes(), mtime=0),
+    }
+    contents = {
+        "numpy": volume.astype(np.float64) / 3,
+        "numpy_several": rng.normal(size=(2, 4, 3, 2)),
+        "numpy_label": label,
+        "numpy_data": np.concatenate([rng.normal(size=(2, 4, 3, 2)), label[None]]),
+    }
+    for name, array in contents.items():
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        packed[name] = buffer.getvalue()
+    packed["depth"] = cv2.imencode(".png", rng.integers(0, 2**16, (5, 7)).astype(np.uint16))[1].tobytes()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in packed.items():
+            out[f"{name}.file"] = np.frombuffer(content, np.uint8)
+            (Path(folder) / name).write_bytes(content)
+
+        def run(kind, name, **fields):
+            path = str(Path(folder) / name)
+            keys = ("img_path", "seg_map_path", "depth_map_path")
+            return getattr(reference, kind)(**fields)(dict.fromkeys(keys, path) | {"seg_fields": []})
+
+        for turned in (False, True):
+            for name, backend in (
+                ("nifti", "nifti"),
+                ("nifti_scaled", "nifti"),
+                ("numpy", "numpy"),
+                ("numpy_several", "numpy"),
+            ):
+                result = run("LoadBiomedicalImageFromFile", name, decode_backend=backend, to_xyz=turned)
+                out[f"{name}_{turned:d}.read"] = np.moveaxis(result["img"], 0, -1)
+            for name, backend in (("nifti_label", "nifti"), ("numpy_label", "numpy")):
+                result = run("LoadBiomedicalAnnotation", name, decode_backend=backend, to_xyz=turned)
+                out[f"{name}_{turned:d}.read"] = result["gt_seg_map"]
+            result = run("LoadBiomedicalData", "numpy_data", with_seg=True, to_xyz=turned)
+            out[f"numpy_data_{turned:d}.read"] = np.moveaxis(result["img"], 0, -1)
+            out[f"numpy_data_{turned:d}.label"] = result["gt_seg_map"]
+        out["depth.read"] = run("LoadDepthAnnotation", "depth", depth_rescale_factor=1e-3)["gt_depth_map"]
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from jaxseg.data.transforms.resample import Window
 from jaxseg.data.transforms.resize import SegRescale
 from jaxseg.data.transforms.rotate import RandomRotate, RandomRotFlip, RotFlipParams
 from jaxseg.errors import DataError
-from transform_figures import FIXTURES, assert_equals, given
+from transform_figures import FIXTURES, assert_equals, assert_rotated, given
 
 
 def reference_fields():
@@ -109,7 +109,7 @@ def test_grey_pictures_equal_the_reference(reference_figures, rng):
 def test_rotations_equal_the_reference(reference_figures, case, fields):
     angle = float(reference_figures[f"{case}.params"][0])
     transform = RandomRotate(1.0, angle, **fields)
-    assert_equals(reference_figures, case, transform.apply(given(reference_figures), angle))
+    assert_rotated(reference_figures, case, transform.apply(given(reference_figures), angle))
     low, high = transform.sizes((37, 53))
     shape = reference_figures[f"{case}.image"].shape[:2]
     assert all(low[axis] <= shape[axis] <= high[axis] for axis in (0, 1))
@@ -120,7 +120,7 @@ def test_rotations_with_mirrors_equal_the_reference(reference_figures, seed):
     angle, quarters, axis = reference_figures[f"rot_flip_{seed}.params"]
     params = RotFlipParams(quarters=int(quarters), axis=int(axis)) if np.isnan(angle) else RotFlipParams(float(angle))
     result = RandomRotFlip(seg_interpolation="bilinear").apply(given(reference_figures), params)
-    assert_equals(reference_figures, f"rot_flip_{seed}", result)
+    assert_rotated(reference_figures, f"rot_flip_{seed}", result)
     result = RandomRotFlip().apply(given(reference_figures), params)
     assert set(np.unique(result["label"])) <= {*np.unique(reference_figures["input.label"]), 0}
 
@@ -185,6 +185,15 @@ def test_depths_in_the_image_equal_the_reference(reference_figures, seed, scale)
     assert_equals(reference_figures, f"depth_mix_{seed}", result, label=False)
     assert (result["image"] != record["image"]).any()
     assert result["label"] is depth
+
+
+def test_a_depth_reads_as_the_reference_reads_it(reference_figures, tmp_path):
+    path = tmp_path / "depth.png"
+    path.write_bytes(reference_figures["depth.file"].tobytes())
+    load = build_transforms(({"type": "LoadDepthAnnotation", "depth_rescale_factor": 1e-3},))
+    result = load({"meta": {"label_path": str(path)}}, None)
+    np.testing.assert_array_equal(result["label"], reference_figures["depth.read"])
+    assert result["meta"]["depth_rescale_factor"] == 1e-3
 
 
 def test_depths_are_read_in_metres(tmp_path, record):

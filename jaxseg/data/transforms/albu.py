@@ -27,7 +27,8 @@ class Albu(RandomTransform):
     """Runs transforms of albumentations on the image and the label.
 
     What is drawn is a seed for albumentations, so the outcome depends on the record's generator only. Images must
-    be of 8 bits. Both dates of a pair of images, and the edges, are transformed alike.
+    be of 8 bits. Both dates of a pair of images, and the edges, are transformed alike. Of what changes the size
+    of images nothing is known beforehand: crop or pad to one size after it.
 
     Attributes:
         transforms: configs `{"type": name, field: value, ...}` of albumentations' classes; those that hold others
