@@ -30,6 +30,8 @@ METRICS = ("mIoU", "mAcc", "aAcc", "mDice")
 PART_FIELDS = (
     "dataset", "root", "classes", "palette", "image_dir", "label_dir", "image_suffix", "label_suffix", "ignore_index",
     "reduce_zero_label", "label_map",
+    "mask_colors", "masks",
+    "image_dir2", "image_suffix2", "image_key", "label_key",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxseg import config as run_config
 from jaxseg.data import build_transforms
+from jaxseg.data.transforms import LABEL_LOADERS
 from jaxseg.data.transforms.loading import LoadImage
 from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, best_step, find_steps, read_items
 from jaxseg.engine.step import normalise
@@ -201,7 +202,7 @@ class Segmenter:
         self.config, self.variables, self.step = config, variables, step
         self.model = build_model(config["model"])
         self.classes, self.palette = tuple(config["data"]["classes"]), tuple(config["data"]["palette"])
-        configs = [t for t in config["data"]["test"]["transforms"] if t["type"] != "LoadAnnotations"]
+        configs = [t for t in config["data"]["test"]["transforms"] if t["type"] not in LABEL_LOADERS]
         self._transform = build_transforms(configs)
         self._compiled: dict[tuple[int, int], Callable] = {}
 

@@ -130,7 +130,7 @@ def prepare_data(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any], dict[s
         ConfigError: A head has another number of classes than the data.
     """
     sources = {part: build_source(config.data, part) for part in ("train", "val")}
-    transforms = {part: build_transforms(config.data[part].transforms) for part in sources}
+    transforms = {part: build_transforms(config.data[part].transforms).bind(sources[part]) for part in sources}
     source = sources["train"]
     run_config.check_metric(config.checkpoint.metric, source.classes)
     config = config.copy_and_resolve_references()

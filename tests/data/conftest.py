@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxseg.data import write_demo
 from jaxseg.data.datasets import DATASETS
+from transform_figures import given
 
 REAL_DATA = Path(os.environ.get("JAXSEG_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
@@ -63,3 +64,16 @@ def record():
     image[::5, ::3] = 200
     label = cv2.resize(rng.integers(0, 4, (6, 8), dtype=np.uint8), (80, 60), interpolation=cv2.INTER_NEAREST)
     return {"image": image, "label": label, "meta": {"name": "x", "image_path": "x.png"}}
+
+
+@pytest.fixture(scope="session")
+def reference_figures():
+    """What the reference makes of small pictures and volumes; see make_transform_fixtures.py."""
+    with np.load(Path(__file__).parent / "fixtures" / "more_transforms.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture
+def volume(reference_figures):
+    """A loaded volume [z y x channels] of two channels, with its label."""
+    return given(reference_figures, "volume")

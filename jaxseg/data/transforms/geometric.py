@@ -10,6 +10,7 @@ from jaxseg.data.transforms.base import (
     Record,
     Size,
     Transform,
+    as_fill,
     colour_tuple,
     map_arrays,
     set_fields,
@@ -146,14 +147,40 @@ class RandomCrop(RandomTransform):
 
 
 @dataclass(frozen=True)
+class CenterCrop(Transform):
+    """Cuts a window of a fixed size out of the middle; an image smaller than it stays smaller.
+
+    Attributes:
+        crop_size: (height, width), or one number for both.
+    """
+
+    crop_size: int | Size
+
+    def __post_init__(self) -> None:
+        set_fields(self, crop_size=whole_pair(self, "crop_size", self.crop_size, "(height, width)"))
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Cuts the window out of image and label."""
+        sides = zip(record["image"].shape[:2], self.crop_size, strict=True)
+        top, left = (round(max(side - own, 0) / 2) for side, own in sides)
+        window = Window(top, left, *self.crop_size)
+        return map_arrays(record, window.of, window.of)
+
+    def sizes(self, size: Size) -> tuple[Size, Size]:
+        """The crop, or less where the image is smaller."""
+        cut = min(size[0], self.crop_size[0]), min(size[1], self.crop_size[1])
+        return cut, cut
+
+
+@dataclass(frozen=True)
 class Pad(Transform):
     """Adds a border at the bottom and at the right, up to a size; what is larger stays as it is.
 
     Attributes:
         size: (height, width) to reach, or one number for both.
         size_divisor: instead of a size, the number that height and width must be multiples of.
-        pad_val: the image's border, in 0..255: one number or one a channel. Images are normalised later, so
-            the mean colour here is a border of zeros there.
+        pad_val: the image's border, in 0..255: one number or one a channel, rounded. Images are normalised
+            later, so the mean colour here is a border of zeros there.
         seg_pad_val: the label's border; the ignored index keeps it out of the loss.
     """
 
@@ -183,7 +210,7 @@ class Pad(Transform):
         """Pads image and label."""
         height, width = self._target(record["image"].shape[:2])
 
-        def pad(array: np.ndarray, value: int | tuple[int, ...]) -> np.ndarray:
+        def pad(array: np.ndarray, value: int | np.ndarray) -> np.ndarray:
             if array.shape[:2] == (height, width):
                 return array
             padded = np.empty((height, width, *array.shape[2:]), array.dtype)
@@ -191,7 +218,11 @@ class Pad(Transform):
             padded[: array.shape[0], : array.shape[1]] = array
             return padded
 
-        return map_arrays(record, lambda x: pad(x, self.pad_val), lambda x: pad(x, self.seg_pad_val))
+        return map_arrays(
+            record,
+            lambda image: pad(image, as_fill(self, "pad_val", self.pad_val, image)),
+            lambda label: pad(label, self.seg_pad_val),
+        )
 
     def sizes(self, size: Size) -> tuple[Size, Size]:
         """The size padded to."""
