@@ -504,6 +504,18 @@ def test_the_command_says_what_is_wrong(made, capsys, monkeypatch):
     assert all(name in capsys.readouterr().out for name in ("chase_db1",))
 
 
+def test_a_region_without_runs_does_not_end_the_others(made):
+    inputs = made("pascal_context")
+    merged = json.loads(Path(inputs[1]).read_text())
+    del merged["annos_segmentation"][0]["segmentation"]["counts"]
+    Path(inputs[1]).write_text(json.dumps(merged))
+    with pytest.raises(
+        DataError, match=r"1 of 8 files .*\n  - .*2008_000002.png cannot be converted: KeyError\('counts'\)"
+    ):
+        convert(CONVERTERS["pascal_context"], inputs, "out", partial=True)
+    assert len(files(Path("out"))) == 7
+
+
 def test_a_full_disk_leaves_nothing_half_written(made, monkeypatch):
     inputs = made("loveda")
 
@@ -515,7 +527,7 @@ def test_a_full_disk_leaves_nothing_half_written(made, monkeypatch):
     monkeypatch.setattr("os.replace", no_space)
     with pytest.raises(DataError, match=r"Cannot write .*0.png: No space left on device"):
         convert(CONVERTERS["loveda"], inputs, "out", partial=True)
-    assert not [path for path in Path("out").rglob("*") if path.is_file() and path.name != core.STAMP]
+    assert [path.name for path in Path("out").rglob("*") if path.is_file()] == [core.STAMP]
 
 
 def test_parts_are_what_their_order_makes_them_in_the_reference():
