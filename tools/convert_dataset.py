@@ -21,6 +21,7 @@ from jaxseg.data.converters import CONVERTERS, Converter, convert, default_out
 from jaxseg.errors import DataError, did_you_mean
 
 PROGRAM = "python tools/convert_dataset.py"
+MOST_WORKERS = 8  # unless more are asked for: of large images one takes a gigabyte of memory
 _NOTES = 10  # at most this many are printed
 
 
@@ -55,7 +56,8 @@ def make_parser(name: str, converter: Converter) -> Parser:
     where = " or, where the files lie as they will afterwards, beside them" if converter.marker else ""
     parser.add_argument("--out", metavar="DIR", help=f"folder of the result; default: {converter.out}{where}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("--workers", type=int, default=cores, metavar="N", help=f"processes; default: {cores}")
+    workers = min(cores, MOST_WORKERS)
+    parser.add_argument("--workers", type=int, default=workers, metavar="N", help=f"processes; default: {workers}")
     parser.add_argument("--partial", action="store_true", help="take what is there, though files are missing")
     parser.add_argument("--overwrite", action="store_true", help="write files anew that are there already")
     for option in converter.options:

@@ -6,29 +6,12 @@ python tools/make_dataset_page.py
 import re
 from pathlib import Path
 
+from jaxseg.data import converters
 from jaxseg.data.datasets import DATASETS, REFERENCE_NAMES, DatasetInfo
 
 PAGE = Path(__file__).parent.parent / "docs" / "datasets.md"
 # What `tools/convert_dataset.py` calls the data sets that it lays out.
-CONVERTERS = {
-    "COCOStuff10k": "coco_stuff10k",
-    "COCOStuff164k": "coco_stuff164k",
-    "ChaseDB1": "chase_db1",
-    "Cityscapes": "cityscapes",
-    "DRIVE": "drive",
-    "HRF": "hrf",
-    "LEVIRCD": "levircd",
-    "LoveDA": "loveda",
-    "NYU": "nyu",
-    "PascalContext": "pascal_context",
-    "PascalVOC12Aug": "voc_aug",
-    "Potsdam": "potsdam",
-    "REFUGE": "refuge",
-    "STARE": "stare",
-    "Synapse": "synapse",
-    "Vaihingen": "vaihingen",
-    "iSAID": "isaid",
-}
+CONVERTERS = {converter.dataset: name for name, converter in converters.CONVERTERS.items()}
 PARTS = ("train", "val", "test")
 NOT_FOLDERS = {"demo": "drawn, no files", "records": "array_record files", "volumes": "dataset.json and its files"}
 

@@ -81,6 +81,10 @@ class File:
             raise DataError(f"{self.path} is cut short: {len(content)} of {self.size} bytes.")
         return content
 
+    def words(self) -> list[str]:
+        """The words of a text: of a list with one name a line, the names."""
+        return self.read().decode(errors="replace").split()
+
 
 class Files(Sequence[File]):
     """All files of the inputs of a conversion, those on disk first, then those in archives, in the archives' order."""

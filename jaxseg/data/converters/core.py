@@ -234,6 +234,7 @@ def _check_stamp(converter: Converter, out: Path, options: Mapping[str, Any]) ->
         return
     except ValueError:
         stamp = {}
+    stamp = stamp if isinstance(stamp, dict) else {}
     if stamp.get("dataset", converter.dataset) != converter.dataset:
         raise DataError(f"{out} holds {stamp['dataset']}, not {converter.dataset}. Give another folder with --out.")
     before = stamp.get("options", options)

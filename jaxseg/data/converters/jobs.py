@@ -31,6 +31,10 @@ class ConversionNote(UserWarning):
     """Something about the data that is no error; the report has it."""
 
 
+class WriteError(DataError):
+    """The disk is full, or writing is not allowed: nothing else will work either."""
+
+
 @dataclass(frozen=True)
 class Output:
     """A file to be written.
@@ -161,8 +165,12 @@ def _run(job: Job, out: Path, overwrite: bool) -> Report:
                 if not kept:
                     write(path, encode(output.make()))
                 counts["kept" if kept else "written"] += 1
+        except WriteError:
+            raise
         except DataError as error:
             problem = str(error)
+        except Exception as error:  # damaged files can surprise any library; one of many must not end the others
+            problem = f"{job.name} cannot be converted: {error!r}."
     notes = tuple(str(one.message) for one in caught if one.category is ConversionNote)
     return Report(**counts, notes=notes, problem=problem)
 
@@ -213,7 +221,7 @@ def write(path: Path, content: bytes) -> None:
     """Writes a file that is there whole or not at all.
 
     Raises:
-        DataError: the disk is full, or writing is not allowed.
+        WriteError: the disk is full, or writing is not allowed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -223,7 +231,7 @@ def write(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise DataError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise WriteError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def note(message: str) -> None:

@@ -86,7 +86,7 @@ def _coco_stuff10k(files: Files, options: SimpleNamespace) -> Iterator[Job]:
     splits = {}
     for part in ("train", "test"):
         names, _ = files.one(rf"imageLists/{part}\.txt", f"imageLists/{part}.txt")
-        splits |= dict.fromkeys(names.read().decode().split(), f"{part}2014")
+        splits |= dict.fromkeys(names.words(), f"{part}2014")
     for file, match in files.find(r"([^/]+)\.(jpg|mat)"):
         split = splits.get(match[1])
         if split is None:
@@ -126,7 +126,7 @@ def _voc_aug(files: Files, options: SimpleNamespace) -> Iterator[Job]:
     for part in ("train", "val"):
         for pattern in (rf"VOC2012/ImageSets/Segmentation/{part}\.txt", rf"dataset/{part}\.txt"):
             file, _ = files.one(pattern, pattern.replace("\\", ""))
-            lists[pattern.split("/")[0], part] = set(file.read().decode().split())
+            lists[pattern.split("/")[0], part] = set(file.words())
     own, val = lists["VOC2012", "train"], lists["VOC2012", "val"]
     both = lists["dataset", "train"] | lists["dataset", "val"]
     masks = set()
@@ -231,7 +231,7 @@ def _nyu(files: Files, options: SimpleNamespace) -> Iterator[Job]:
         names, _ = files.one(rf"nyu_{part}\.txt", f"nyu_{part}.txt")
         top = names.path.removesuffix(names.name)
         here = {file.path.removeprefix(top): file for file in files if file.path.startswith(top)}
-        for line in names.read().decode().splitlines():
+        for line in names.read().decode(errors="replace").splitlines():
             if not line.strip():
                 continue
             pair = [name.strip("/") for name in line.split()[:2]]

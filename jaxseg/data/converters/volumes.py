@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
+from jaxseg.data.converters.archives import gunzip
 from jaxseg.data.converters.contents import table
 from jaxseg.data.converters.jobs import Content, Output
 from jaxseg.data.nifti import decode_nifti
@@ -42,7 +43,7 @@ def masks(content: bytes, name: str, *, begin: str) -> Iterator[Output]:
 
 def _slices(content: bytes, name: str, path: str, make: Callable[[np.ndarray], Content]) -> Iterator[Output]:
     """The slices along the last axis: rows are the first axis, columns the second one backwards."""
-    volume = decode_nifti(content, name)
+    volume = decode_nifti(gunzip(content, name) if name.endswith(".gz") else content, name)
     if volume.ndim != 3:
         raise DataError(f"{name} has the shape {volume.shape}; it must be (x, y, z).")
     for index in range(volume.shape[2]):
