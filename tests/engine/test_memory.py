@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compiling import quick_jit
 from jaxseg import config as run_config
 from jaxseg.engine.ahead import abstract_state, compile_train_step, count_collectives
 from jaxseg.engine.mesh import make_mesh
@@ -42,9 +43,10 @@ def small(remat: bool):
     config = recipe(remat)
     with config.unlocked():
         backbone, heads = config.model.backbone, (config.model.decode_head, config.model.auxiliary_head)
-        backbone.embed_dims, backbone.depths, backbone.num_heads = 8, (1, 1, 1, 1), (1, 2, 4, 8)
-        backbone.window_size = 4
-        heads[0].in_channels, heads[0].channels, heads[1].in_channels, heads[1].channels = (8, 16, 32, 64), 16, 32, 8
+        backbone.embed_dims, backbone.depths, backbone.num_heads, backbone.window_size = 8, (1, 1), (1, 2), 4
+        backbone.strides, backbone.out_indices = (4, 2), (0, 1)
+        heads[0].in_channels, heads[0].in_index, heads[0].channels, heads[0].pool_scales = (8, 16), (0, 1), 16, (1, 2)
+        heads[1].in_channels, heads[1].in_index, heads[1].channels = 16, 1, 8
     return config
 
 
@@ -66,7 +68,7 @@ def test_a_step_is_compiled_once_and_remat_changes_nothing():
             traces.append(1)
             return step(state, batch)
 
-        compiled = jit(counted, once=True)
+        compiled = quick_jit(counted)
         logs[remat] = []
         for batch in batches:
             state, found = compiled(state, batch)
@@ -116,7 +118,7 @@ def test_a_step_in_bfloat16_computes_in_it():
     assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats))} == {jnp.dtype("float32")}
     assert {leaf.dtype for leaf in jax.tree.leaves(logs)} == {jnp.dtype("float32")}
     in_float32, others = products(lowered)
-    assert others > 100
+    assert others > 50
     # Along rows and columns, of two heads' logits, forwards and backwards.
     assert len(in_float32) <= 8
     assert all("150" in re.split(r"\D+", line) for line in in_float32), in_float32
@@ -126,9 +128,8 @@ def lower_for_tpu(config):
     with platform.target_platform("tpu"):
         model = build_model(config.model)
         state, optimizer = abstract_state(config, model, make_mesh())
-        batch = {
-            "image": jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8), "label": jax.ShapeDtypeStruct((2, 64, 64), jnp.uint8)
-        }  # fmt: skip
+        shapes = {"image": (2, 64, 64, 3), "label": (2, 64, 64)}
+        batch = {name: jax.ShapeDtypeStruct(shape, jnp.uint8) for name, shape in shapes.items()}
         step = jax.jit(make_train_step(model, optimizer, config.preprocess, config.seed))
         traced = step.trace(state, batch)
         return traced.lower(lowering_platforms=("tpu",)).as_text(), *traced.out_info

@@ -41,7 +41,10 @@ def normalise(
     differentiating step by step would keep x less its mean, in float32, besides.
     """
     x32 = x.astype(at_least_float32(x.dtype))
-    return ((x32 - mean) * (lax.rsqrt(var + eps) * scale) + bias).astype(x.dtype)
+    root = lax.rsqrt(var + eps)
+    # Whichever is the smaller product: of a number a channel, or of one a token.
+    y = (x32 - mean) * (root * scale) if root.ndim == 1 else (x32 - mean) * root * scale
+    return (y + bias).astype(x.dtype)
 
 
 def _normalise_forward(x, mean, var, scale, bias, axes, eps):
