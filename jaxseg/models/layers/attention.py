@@ -1,5 +1,6 @@
 """Attention between the pixels of feature maps."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,13 +17,31 @@ from jaxseg.models.layers.norm import at_least_float32
 BLOCK = 2**25  # bytes of an image's products of queries and keys that are there at a time
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def wide_product(spec: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`jnp.einsum(spec, a, b)` in float32 or more; its gradients are products of the dtype of a and b."""
+    return jnp.einsum(spec, a, b, preferred_element_type=at_least_float32(jnp.result_type(a, b)))
+
+
+def _product_forward(spec, a, b):
+    return wide_product(spec, a, b), (a, b)
+
+
+def _product_backward(spec, residuals, g):
+    product = functools.partial(jnp.einsum, spec)
+    return jax.vjp(product, *residuals)[1](g.astype(jnp.result_type(*residuals)))
+
+
+wide_product.defvjp(_product_forward, _product_backward)
+
+
 def attend(
     query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"], scale: float = 1.0
 ) -> Float[Array, "b q c"]:
     """softmax(scale * query key^T) value; the softmax is computed in float32 or more."""
     if _score_bytes(1, query.shape[1], key.shape[1], query.dtype) > BLOCK:
         return attend_heads(*(x[:, :, None] for x in (query, key, value)), scale=scale)[:, :, 0]
-    scores = jnp.einsum("bqd,bkd->bqk", query, key, preferred_element_type=at_least_float32(query.dtype))
+    scores = wide_product("bqd,bkd->bqk", query, key)
     weights = jax.nn.softmax(scale * scores, axis=-1).astype(value.dtype)
     return jnp.einsum("bqk,bkc->bqc", weights, value)
 
@@ -53,11 +72,10 @@ def attend_heads(
 
 
 def _attend_at_once(query, key, value, scale, bias, drop) -> Array:
-    wide = at_least_float32(query.dtype)
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=wide)
+    scores = wide_product("...qhd,...khd->...hqk", query, key)
     scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
     if bias is not None:
-        scores = scores + bias.astype(wide)
+        scores = scores + bias.astype(scores.dtype)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     if drop is not None:
         weights = drop(weights)
