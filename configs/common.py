@@ -33,6 +33,7 @@ def base() -> ConfigDict:
             "evaluate_every": 8000,
             "checkpoint_every": 8000,
             "checkpoint": {"keep": 2, "keep_best": 1, "metric": "mIoU"},
+            "mesh": {"data": -1, "fsdp": 1},  # devices a parameter is copied to, and split over; -1: all others
             "init_from": placeholder(str),  # weights to start from: a folder, a file, a published name
             "compilation_cache": "~/.cache/jaxseg/xla",  # "" for none
             "preprocess": dict(IMAGENET),  # on the device: (image - mean) / std, RGB, 0..255

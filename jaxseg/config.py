@@ -24,7 +24,7 @@ AUTO = "auto"  # what numbers that follow from the data are until they are known
 # What may differ between a run and its continuation: it changes neither the numbers nor the data's order.
 RUNTIME_FIELDS = (
     "log_every", "checkpoint_every", "checkpoint.keep", "checkpoint.keep_best", "checkpoint.metric",
-    "compilation_cache", "data.read_threads", "data.num_workers", "data.check",
+    "compilation_cache", "mesh.data", "mesh.fsdp", "data.read_threads", "data.num_workers", "data.check",
 )  # fmt: skip
 # What `checkpoint.metric` can be, besides IoU, Acc and Dice of a class, as in "IoU/road".
 METRICS = ("mIoU", "mAcc", "aAcc", "mDice")
@@ -232,7 +232,7 @@ def check(config: Mapping[str, Any]) -> None:
     for name in known:
         if name not in config:
             raise ConfigError(f"config.{name} is missing; build the recipe on common.base()")
-    for section in ("checkpoint", "preprocess", "data", "data.train", "data.val", "data.test"):
+    for section in ("checkpoint", "mesh", "preprocess", "data", "data.train", "data.val", "data.test"):
         have, allowed = config, known
         for part in section.split("."):
             have, allowed = have[part], allowed[part]

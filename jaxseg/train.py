@@ -22,7 +22,7 @@ from jaxseg.data import build_source, build_transforms, check_source, train_batc
 from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, Checkpointer, find_steps
 from jaxseg.engine.evaluation import Evaluation, Evaluator
 from jaxseg.engine.follow import follow_data
-from jaxseg.engine.mesh import check_batch_size, make_mesh, replicated, to_devices
+from jaxseg.engine.mesh import by_size, check_batch_size, make_mesh, replicated, to_devices
 from jaxseg.engine.optim import build_optimizer
 from jaxseg.engine.report import report_run
 from jaxseg.engine.schedules import build_schedule
@@ -61,7 +61,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     config, sources, transforms = prepare_data(config, workdir, followed.append)
     check_continues(workdir)
     run_config.check_same_run(config, workdir)
-    mesh = make_mesh()
+    mesh = make_mesh(config.mesh)
     check_batch_size(config.batch_size, jax.device_count())
     model = build_model(config.model)
     state, optimizer = initial_state(config, model, resumed=bool(find_steps(workdir / CHECKPOINT_FOLDER)))
@@ -77,7 +77,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     workdir.mkdir(parents=True, exist_ok=True)
     run_config.save(config, workdir)
 
-    state = jax.device_put(state, replicated(mesh))
+    state = jax.device_put(state, by_size(state, mesh))
     checkpoints = Checkpointer(workdir / CHECKPOINT_FOLDER, **config.checkpoint)
     state = checkpoints.restore(state, say=print) or state
     evaluator.model = model = with_vocabulary(model, state.variables)
@@ -180,7 +180,8 @@ def compile_step(config, model, optimizer, state, batch, mesh, writer) -> Any:
     writer.say("compiling the train step")
     began = time.time()
     step = make_train_step(model, optimizer, config.preprocess, config.seed)
-    compiled = jit(step, donate_argnums=0, out_shardings=replicated(mesh)).lower(state, batch).compile()
+    out = by_size(state, mesh), replicated(mesh)
+    compiled = jit(step, donate_argnums=0, out_shardings=out).lower(state, batch).compile()
     writer.say(f"compiled the train step in {duration(time.time() - began)}")
     return compiled
 

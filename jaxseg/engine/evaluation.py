@@ -62,7 +62,7 @@ class Evaluator:
         check_test_cfg(model.test_cfg)
         refuse_mixing(transform, "to evaluate with")
         self.model, self.preprocess, self.source, self.transform = model, preprocess, source, transform
-        devices = mesh.shape["data"]
+        devices = mesh.size
         self.batch_size = -(-batch_size // devices) * devices
         self.mesh, self.read_threads = mesh, read_threads
         self._step = jit(self._count, out_shardings=(replicated(mesh), by_batch(mesh)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxseg import config as run_config
 from jaxseg.engine.evaluation import Evaluation, Evaluator
+from jaxseg.engine.mesh import to_hosts
 from jaxseg.engine.state import parameter_count
 from jaxseg.engine.writer import read_records
 from jaxseg.inference import make_predict
@@ -43,6 +44,7 @@ def report_run(
     Returns:
         The path of report.html; None on processes other than the first.
     """
+    variables = to_hosts(variables)  # by all processes together; afterwards process 0 goes on without the others
     if jax.process_index() != 0:
         return None
     source = evaluator.source
@@ -73,8 +75,6 @@ def _examples(evaluator: Evaluator, variables: Mapping[str, Any], scores: np.nda
     """The images with the lowest and the highest scores, with their predictions."""
     order = [int(i) for i in np.argsort(scores, kind="stable") if np.isfinite(scores[i])]
     chosen = sorted({*order[:EXAMPLES], *order[-EXAMPLES:]}, key=order.index)
-    # Local copies, so that process 0 can go on without the others.
-    variables = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), variables)
     compiled: dict[tuple[int, int], Any] = {}
     examples = []
     for index in chosen:

@@ -48,17 +48,65 @@ def cross_entropy_loss(
         ConfigError: The reduction is unknown, class_weight has another length than there are classes, or labels are of
             several classes a pixel without sigmoid.
     """
+    if not use_sigmoid:
+        if labels.ndim == 4:
+            raise ConfigError("loss_decode: several classes a pixel need use_sigmoid=True")
+        losses = softmax_losses(logits, labels, ignore_index=ignore_index, class_weight=class_weight)
+        fields = {"ignore_index": ignore_index, "class_weight": class_weight, "classes": logits.shape[-1]}
+        return reduce_losses(losses, labels, weight, reduction=reduction, avg_non_ignore=avg_non_ignore, **fields)
     check_reduction(reduction)
     if class_weight is not None:
         class_weight = class_weights(class_weight, logits)
     labels = labels.astype(jnp.int32)
-    valid = jnp.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
-    if use_sigmoid:
-        loss, factor = _sigmoid(logits, labels, ignore_index, class_weight, avg_non_ignore)
-    else:
-        if labels.ndim == 4:
-            raise ConfigError("loss_decode: several classes a pixel need use_sigmoid=True")
-        loss, factor = _softmax(logits, labels, valid, class_weight, avg_non_ignore)
+    loss, factor = _sigmoid(logits, labels, ignore_index, class_weight, avg_non_ignore)
+    return _reduce(loss, weight, reduction, factor)
+
+
+def softmax_losses(
+    logits: Float[Array, "b h w c"],
+    labels: Integer[Array, "b h w"],
+    *,
+    ignore_index: int | None = 255,
+    class_weight: Sequence[float] | None = None,
+) -> Float[Array, "b h w"]:
+    """The loss of every pixel, times its class's weight."""
+    labels = labels.astype(jnp.int32)
+    target = labels[..., None] == jnp.arange(logits.shape[-1])
+    picked = jnp.sum(jnp.where(target, logits, 0), axis=-1)
+    loss = jnp.where(_counts(labels, ignore_index), jax.nn.logsumexp(logits, axis=-1) - picked, 0)
+    if class_weight is not None:
+        loss = loss * jnp.sum(jnp.where(target, class_weights(class_weight, logits), 0), axis=-1)
+    return loss
+
+
+def reduce_losses(
+    losses: Float[Array, "b h w"],
+    labels: Integer[Array, "b h w"],
+    weight: Float[Array, "b h w"] | None = None,
+    *,
+    classes: int,
+    ignore_index: int | None = 255,
+    class_weight: Sequence[float] | None = None,
+    reduction: str = "mean",
+    avg_non_ignore: bool = False,
+) -> Float[Array, "..."]:
+    """The mean or the sum of what `softmax_losses` gave for so many classes, or the losses themselves."""
+    check_reduction(reduction)
+    labels = labels.astype(jnp.int32)
+    valid = _counts(labels, ignore_index)
+    factor: Array | int = jnp.sum(valid) if avg_non_ignore else labels.size
+    if class_weight is not None:
+        weights = class_weights(class_weight, jnp.zeros(classes, losses.dtype))
+        pixel_weight = jnp.where((labels >= 0) & (labels < classes), weights[jnp.clip(labels, 0, classes - 1)], 0)
+        factor = jnp.sum(jnp.where(valid, pixel_weight, 0) if avg_non_ignore else pixel_weight)
+    return _reduce(losses, weight, reduction, factor)
+
+
+def _counts(labels: Array, ignore_index: int | None) -> Array:
+    return jnp.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
+
+
+def _reduce(loss: Array, weight: Array | None, reduction: str, factor: Array | int | None) -> Array:
     if weight is not None:
         loss = loss * (weight if loss.ndim == weight.ndim else weight[..., None])
     if reduction == "none":
@@ -67,17 +115,6 @@ def cross_entropy_loss(
     if reduction == "sum":
         return total
     return total / loss.size if factor is None else total / (factor + EPS)
-
-
-def _softmax(logits, labels, valid, class_weight, avg_non_ignore) -> tuple[Array, Array | int]:
-    target = labels[..., None] == jnp.arange(logits.shape[-1])
-    picked = jnp.sum(jnp.where(target, logits, 0), axis=-1)
-    loss = jnp.where(valid, jax.nn.logsumexp(logits, axis=-1) - picked, 0)
-    if class_weight is not None:
-        pixel_weight = jnp.sum(jnp.where(target, class_weight, 0), axis=-1)
-        counted = jnp.where(valid, pixel_weight, 0) if avg_non_ignore else pixel_weight
-        return loss * pixel_weight, jnp.sum(counted)
-    return loss, jnp.sum(valid) if avg_non_ignore else labels.size
 
 
 def _sigmoid(logits, labels, ignore_index, class_weight, avg_non_ignore) -> tuple[Array, Array | None]:

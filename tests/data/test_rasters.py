@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.data import build_source, build_transforms, train_batches
 from jaxseg.data.rasters import Header, decode_raster, read_header
 from jaxseg.data.transforms.loading import LoadImage, image_size
 from jaxseg.errors import DataError
@@ -133,3 +134,30 @@ def test_tiffs_of_many_bands_are_not_cut_to_rgb(tmp_path):
     assert image_size(str(path)) == (20, 30)
     with pytest.raises(DataError, match=r"x.tif has 7 channels of uint8.* data.channels=7"):
         LoadImage()({"meta": {"image_path": str(path)}})
+
+
+@pytest.mark.parametrize("channels", [1, 7])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_batches_keep_channels_and_type(tmp_path, make_config, channels, dtype):
+    """Also where an image is resized, cut, turned over and padded with a mean, which may be negative in floats."""
+    for part in ("images", "annotations"):
+        (tmp_path / part / "train").mkdir(parents=True)
+    for name in "ab":
+        image = np.full((40, 50, channels), 9).astype(dtype)
+        image[..., -1] = 200 if dtype == np.uint8 else 999
+        np.save(tmp_path / "images" / "train" / f"{name}.npy", image)
+        Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "annotations" / "train" / f"{name}.png")
+    fill = tuple(-2.5 if dtype == np.float32 else 3.0 for _ in range(channels))
+    steps = [
+        {"type": "LoadImage"}, {"type": "LoadAnnotations"},
+        {"type": "RandomResize", "scale": (50, 40), "ratio_range": (0.9, 1.5), "keep_ratio": True},
+        {"type": "RandomCrop", "crop_size": 32}, {"type": "RandomFlip", "prob": 1.0},
+        {"type": "Pad", "size": 64, "pad_val": fill},
+    ]  # fmt: skip
+    source = build_source(make_config(tmp_path, classes=("a", "b"), channels=channels), "train")
+    with train_batches(source, build_transforms(steps), batch_size=2, seed=0) as batches:
+        images = next(batches)["image"]
+    assert images.dtype == dtype
+    assert images.shape == (2, 64, 64, channels)
+    np.testing.assert_allclose(images[:, :32, :32, -1], 200 if dtype == np.uint8 else 999, rtol=1e-6)
+    np.testing.assert_allclose(images[:, 40:], np.broadcast_to(np.asarray(fill, dtype), images[:, 40:].shape))

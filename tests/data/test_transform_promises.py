@@ -133,7 +133,7 @@ LAST_AXIS = ({"type": "RandomRotate", "prob": 1.0, "degree": 10}, {"type": "Pad"
         ({"type": "RandomRotate", "prob": 1, "degree": (3, 1)}, r"degree is \(3, 1\); it must be \(lowest, highest\)"),
         ({"type": "RandomRotate", "prob": 1, "degree": 3, "center": 4}, "center is 4"),
         ({"type": "RandomRotate", "prob": 1, "degree": 3, "center": (1, 2), "auto_bound": True}, "no meaning"),
-        ({"type": "RandomRotate", "prob": 1, "degree": 3, "pad_val": (1, -2, 3)}, "pad_val"),
+        ({"type": "RandomRotate", "prob": 1, "degree": 3, "pad_val": (1, None, 3)}, "pad_val"),
         ({"type": "RandomRotFlip", "seg_interpolation": "bilinar"}, "Did you mean bilinear"),
         ({"type": "RandomRotFlip", "flip_prob": -0.1}, "flip_prob is -0.1"),
         ({"type": "CLAHE", "clip_limit": "high"}, "clip_limit is 'high'"),

@@ -325,7 +325,7 @@ def test_labels_with_many_classes_keep_int32(record):
         ({"type": "RandomFlip", "prob": 1.5}, "prob is 1.5"),
         ({"type": "RandomFlip", "direction": "horizontl"}, "Did you mean horizontal?"),
         ({"type": "Pad"}, "size or size_divisor"),
-        ({"type": "Pad", "size": 4, "pad_val": 70000}, "0..255"),
+        ({"type": "Pad", "size": 4, "pad_val": float("inf")}, "0..255"),
         ({"type": "Pad", "size": 4, "pad_val": "black"}, "0..255"),
         ({"type": "Pad", "size_divisor": 0}, "at least 1"),
         ({"type": "PhotoMetricDistortion", "contrast_range": (2, 1)}, "contrast_range"),

@@ -282,17 +282,14 @@ def refuse_mixing(transform: Any, purpose: str) -> None:
 
 
 def colour_tuple(owner: Any, name: str, value: float | Sequence[float]) -> tuple[float, ...]:
-    """A field with one value, or one value a channel, that images can have: 0..255, of 16 bits more."""
+    """A field with one value, or one value a channel; which ones images can have shows where one is met (`as_fill`)."""
     values = tuple(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else (value,)
-    if not values or not all(is_number(item) and 0 <= item <= _MOST for item in values):
+    if not values or not all(is_number(item) for item in values):
         raise ConfigError(
-            f"{type(owner).__name__}.{name} is {value!r}; it must be a number in 0..255 (images of 16 bits: "
-            f"0..{_MOST}), or one for each channel."
+            f"{type(owner).__name__}.{name} is {value!r}; it must be a number that the images can have (0..255, unless "
+            "they have more bits), or one for each channel."
         )
     return values
-
-
-_MOST = 2**16 - 1
 
 
 def as_fill(owner: Any, name: str, values: tuple[float, ...], image: np.ndarray) -> np.ndarray:
@@ -310,6 +307,6 @@ def as_fill(owner: Any, name: str, values: tuple[float, ...], image: np.ndarray)
     fill = np.broadcast_to(np.asarray(values, np.float64), (channels,))
     if np.issubdtype(image.dtype, np.integer):
         fill = np.rint(fill)
-        if fill.max() > np.iinfo(image.dtype).max:
+        if fill.min() < 0 or fill.max() > np.iinfo(image.dtype).max:
             raise ConfigError(f"{type(owner).__name__}.{name} is {values}, but images are {image.dtype}.")
     return fill.astype(image.dtype)

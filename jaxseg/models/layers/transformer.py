@@ -126,7 +126,7 @@ class MultiheadAttention(nn.Module):
                 for x, part, b in zip((query, key, value), jnp.split(weight, 3, axis=1), shifts, strict=True)
             ]
         drop = Dropout(self.attn_drop, name="dropout")
-        y = attend_heads(*projected, bias=bias, drop=lambda weights: drop(weights, train))
+        y = attend_heads(*projected, bias=bias, drop=drop.of(train))
         out = Linear(dims, self.qkv_bias, kernel_init=self.out_init, name="out_proj")
         return out(y.reshape(*query.shape[:-1], dims))
 
