@@ -247,10 +247,13 @@ def to_classes(mask: Int[np.ndarray, "h w"], path: str, meta: Mapping[str, Any])
     table, all_valid = _label_table(levels, bool(meta.get("reduce_zero_label")), pairs, classes, ignore)
     small = 0 <= ignore <= 255 and (classes <= 255 if classes is not None else levels == 256)
     if small and levels == 256:  # the same, several times as quick
-        bad = None if all_valid else cv2.LUT(mask, (table == _INVALID).astype(np.uint8))
+        # Bytes that are no class become one that no class has: 256 numbers cannot all be taken where some are not.
+        spare = next((i for i in range(256) if i not in table), 0)
+        label = cv2.LUT(mask, np.where(table == _INVALID, spare, table).astype(np.uint8))
+        bad = None if all_valid else label == spare
         if bad is not None and bad.any():
-            raise DataError(_range_message(path, np.unique(mask[bad > 0]), meta))
-        return cv2.LUT(mask, table.astype(np.uint8))
+            raise DataError(_range_message(path, np.unique(mask[bad]), meta))
+        return label
     label = table[mask]
     if not all_valid and (label == _INVALID).any():
         raise DataError(_range_message(path, np.unique(mask[label == _INVALID]), meta))
