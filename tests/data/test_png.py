@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from jaxseg.data import build_transforms
+from jaxseg.data import build_transforms, train_batches
+from jaxseg.data.demo import DemoSource
 from jaxseg.data.transforms import png, windowed
 from jaxseg.data.transforms.loading import LoadAnnotations, LoadImage, decode_image, decode_mask
 from jaxseg.data.transforms.png import decode_plain_png, read_png_header
@@ -118,10 +119,18 @@ def test_damage_is_an_error_with_either_decoder(files, monkeypatch):
 def test_another_version_of_the_decoder_is_not_used(monkeypatch):
     kornia = pytest.importorskip("kornia_rs.io")
     for other in (lambda *_: np.zeros((5, 7, 3), np.uint8), lambda content: 1 / 0):
-        png._decoder.cache_clear()
+        png._installed.cache_clear()
         monkeypatch.setattr(kornia, "decode_image_png_u8", other)
         assert png._decoder() is None
-    png._decoder.cache_clear()
+    png._installed.cache_clear()
+
+
+@needs_decoder
+def test_many_threads_do_not_wait_for_each_other(files, monkeypatch):
+    monkeypatch.setattr(png, "_threads", 1)
+    for threads, quick in ((8, False), (2, True)):
+        with train_batches(DemoSource("train", 2), build_transforms(()), batch_size=1, seed=0, read_threads=threads):
+            assert (decode_plain_png(files["rgb"][0], 3) is not None) == quick
 
 
 def test_windows_of_first_rows_equal_cv2_resize_bit_for_bit():
@@ -185,9 +194,9 @@ def test_reading_windows_changes_nothing(on_disk, suffix, mode):
 def test_reading_windows_reads_less(on_disk, monkeypatch):
     given, asked = on_disk("png"), []
 
-    def spy(content, channels, rows):
+    def spy(content, channels, rows, header):
         asked.append(rows)
-        return decode_plain_png(content, channels, rows)
+        return decode_plain_png(content, channels, rows, header)
 
     monkeypatch.setattr(windowed, "decode_plain_png", spy)
     windows = read_windows(build_transforms(CROP))

@@ -43,7 +43,7 @@ class LoadResizeCrop(Transform):
         record["image"] = np.broadcast_to(np.uint8(0), (height, width, 3))  # as large as the one that is not there yet
         record = self.annotations(record, rng)
         size, window = self.resize_crop.draw(record, rng)
-        pixels = decode_plain_png(content, 3, rows_needed(height, size, window))
+        pixels = decode_plain_png(content, 3, rows_needed(height, size, window), header)
         if pixels is None:
             pixels = decode_image(content, path)
         pixels = resize_image_window(pixels, size, window, height)
