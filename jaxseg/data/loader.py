@@ -48,6 +48,7 @@ def stack_records(records: Sequence[Record]) -> Batch:
         arrays = [record.get(key) for record in records]
         if arrays[0] is None:
             continue
+        _check_alike(records, arrays, key)
         other = next((i for i, a in enumerate(arrays) if a is None or a.shape != arrays[0].shape), None)
         if other is not None:
             first, second = (f"{_file(records[i])} is {_shape(arrays[i])}" for i in (0, other))
@@ -62,6 +63,18 @@ def stack_records(records: Sequence[Record]) -> Batch:
 
 def _shape(array: np.ndarray | None) -> str:
     return "missing" if array is None else "x".join(str(n) for n in array.shape[:2]) + " (h x w)"
+
+
+def _check_alike(records: Sequence[Record], arrays: Sequence[np.ndarray | None], key: str) -> None:
+    """Refuses images of unequal channels or types, which stacking would change without a word."""
+    kinds = [(a.shape[2:], a.dtype if key == "image" else None) for a in arrays if a is not None]
+    other = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), None)
+    if other is not None and len(kinds) == len(arrays):
+        first, second = (
+            f"{_file(records[i])} has {arrays[i].shape[2] if arrays[i].ndim == 3 else 1} of {arrays[i].dtype}"
+            for i in (0, other)
+        )
+        raise DataError(f"A batch needs {key}s with equally many channels and of one type, but {first} and {second}.")
 
 
 class TrainBatches(Iterator[Batch]):

@@ -14,6 +14,7 @@ from jaxseg.engine.writer import read_records
 from jaxseg.inference import make_predict
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.registry import Config
+from jaxseg.visualize.bands import as_picture
 from jaxseg.visualize.report import Example, write_report
 
 EXAMPLES = 6  # of the best and of the worst images
@@ -59,7 +60,7 @@ def report_run(
         config_text=run_config.to_json(config),
         records=read_records(workdir) if workdir else [],
         metrics=evaluation.metrics,
-        confusion=evaluation.confusion,
+        confusion=evaluation.confusion if evaluation.confusion.ndim == 2 else None,
         classes=source.classes,
         palette=source.palette,
         examples=_examples(evaluator, variables, evaluation.image_scores),
@@ -80,10 +81,12 @@ def _examples(evaluator: Evaluator, variables: Mapping[str, Any], scores: np.nda
         record = evaluator.transform(evaluator.source[index], np.random.default_rng(index))
         truth, image = record["label"], record["image"]
         if truth.shape not in compiled:
-            compiled[truth.shape] = jit(make_predict(evaluator.model, evaluator.preprocess, truth.shape))
+            several = truth.ndim == 3
+            compiled[truth.shape] = jit(make_predict(evaluator.model, evaluator.preprocess, truth.shape[:2], several))
         labels, _ = compiled[truth.shape](variables, image[None])
-        if image.shape[:2] != truth.shape:
-            image = _fit(image, truth.shape)
+        image = as_picture(image)
+        if image.shape[:2] != truth.shape[:2]:
+            image = _fit(image, truth.shape[:2])
         examples.append(Example(record["meta"]["name"], image, truth, np.asarray(labels[0]), float(scores[index])))
     return examples
 

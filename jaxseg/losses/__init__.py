@@ -68,6 +68,13 @@ OWN_IGNORE_INDEX = {
     "TverskyLoss",
 }
 
+# Losses that know labels of several classes a pixel, all with `use_sigmoid`.
+MULTI_LABEL_LOSSES = {
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+}
+
 # Losses that are sums over pixels: the only ones that a sampler can choose pixels of.
 PIXEL_LOSSES = {
     "CrossEntropyLoss",
@@ -90,7 +97,7 @@ HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] =
 def model_losses(
     model: Any,
     outputs: Mapping[str, Any],
-    labels: Integer[Array, "b h w"],
+    labels: Integer[Array, "b h w *k"],
     extras: Mapping[str, Array] | None = None,
 ) -> tuple[Float[Array, ""], Logs]:
     """Losses of every head of a segmentor that ran.
@@ -98,7 +105,7 @@ def model_losses(
     Args:
         model: The segmentor that made the outputs; its heads say which losses they have.
         outputs: What the heads returned, by the head's name; auxiliary heads run in training only.
-        labels: Class indices.
+        labels: Class indices; or several classes a pixel, [b h w classes] of 0 and 1.
         extras: What else a batch has for losses, such as an edge map.
 
     Returns:
@@ -117,7 +124,7 @@ def model_losses(
     return sum(value for key, value in logs.items() if "loss" in key), logs
 
 
-def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Array, "b h w"]) -> Logs:
+def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Array, "b h w *k"]) -> Logs:
     """Losses of a head with one map of logits, by their names, and its pixel accuracy "acc_seg" in percent.
 
     Logits are resized to the labels first. Losses of one name are summed; one whose name lacks "loss" is logged

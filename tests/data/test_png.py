@@ -81,13 +81,14 @@ def test_headers(files, photo):
 
 @needs_decoder
 def test_the_quick_decoder_changes_nothing(files, monkeypatch):
-    quick = {name: decode_image(content, name) for name, (content, _) in files.items()}
+    pictures = {name: content for name, (content, _) in files.items() if name != "16 bits"}  # which is no photo
+    quick = {name: decode_image(content, name) for name, content in pictures.items()}
     masks = {name: decode_mask(files[name][0], name) for name in ("grey", "gamma of a grey one", "palette", "16 bits")}
     for name, (content, channels) in files.items():
         assert (decode_plain_png(content, 3) is not None) == (channels == 3), name
         assert (decode_plain_png(content, 1) is not None) == (channels == 1), name
     monkeypatch.setattr(png, "_decoder", lambda: None)
-    for name, (content, _) in files.items():
+    for name, content in pictures.items():
         assert decode_plain_png(content, 3) is None
         np.testing.assert_array_equal(quick[name], decode_image(content, name), err_msg=name)
     for name, mask in masks.items():
@@ -223,6 +224,20 @@ def test_reading_windows_names_bad_files(on_disk):
     given["meta"]["label_path"] = None
     with pytest.raises(DataError, match="has no mask"):
         windows(given, np.random.default_rng(0))
+
+
+def test_stated_channels_are_read_as_they_are(on_disk):
+    given = on_disk("png", "RGBA")
+    given["meta"]["channels"] = 4
+    pipelines = build_transforms(CROP, fuse=False), read_windows(build_transforms(CROP))
+    one, other = (pipeline(given, np.random.default_rng(0)) for pipeline in pipelines)
+    assert one["image"].shape[2] == 4
+    np.testing.assert_array_equal(one["image"], other["image"])
+    given = on_disk("png")
+    given["meta"]["channels"] = 4
+    for pipeline in pipelines:
+        with pytest.raises(DataError, match="channels"):
+            pipeline(given, np.random.default_rng(0))
 
 
 def test_pictures_at_hand_are_taken(record):

@@ -12,6 +12,7 @@ from jaxseg.data.transforms.base import (
     Record,
     Size,
     Transform,
+    as_fill,
     colour_tuple,
     map_arrays,
     set_fields,
@@ -73,17 +74,22 @@ class RandomFlip(RandomTransform):
                 return cv2.flip(array, _FLIP_CODES[params])  # a copy, which takes less than working on a view
             return np.flip(array, _FLIP_AXES[params])
 
-        def flip_label(label: np.ndarray) -> np.ndarray:
-            flipped = flip(label)
-            if not self.swap_seg_labels:
-                return flipped
-            swapped = flipped.copy()
-            for first, second in self.swap_seg_labels:
-                swapped[flipped == first] = second
-                swapped[flipped == second] = first
-            return swapped
+        flipped = map_arrays(record, flip, flip)
+        if self.swap_seg_labels and flipped.get("label") is not None:
+            flipped["label"] = _swapped(flipped["label"], self.swap_seg_labels)
+        return flipped
 
-        return map_arrays(record, flip, flip_label)
+
+def _swapped(label: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The label with the classes of each pair in each other's place."""
+    swapped = label.copy()
+    for first, second in pairs:
+        if label.ndim == 3:  # of several classes a pixel: their layers
+            swapped[..., first], swapped[..., second] = label[..., second], label[..., first]
+        else:
+            swapped[label == first] = second
+            swapped[label == second] = first
+    return swapped
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,10 @@ class RandomCrop(RandomTransform):
         return Window(top, left, height, width)
 
     def _is_mixed(self, label: np.ndarray) -> bool:
-        if label.dtype == np.uint8:
+        if label.ndim == 3:  # of several classes a pixel: how many pixels each has
+            counts = (label == 1).sum(axis=(0, 1))
+            counts = counts[counts > 0]
+        elif label.dtype == np.uint8:
             counts = _histogram(label)
             if 0 <= self.ignore_index < len(counts):
                 counts[self.ignore_index] = 0
@@ -160,14 +169,40 @@ def _histogram(label: UInt8[np.ndarray, "h w"]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class CenterCrop(Transform):
+    """Cuts a window of a fixed size out of the middle; an image smaller than it stays smaller.
+
+    Attributes:
+        crop_size: (height, width), or one number for both.
+    """
+
+    crop_size: int | Size
+
+    def __post_init__(self) -> None:
+        set_fields(self, crop_size=whole_pair(self, "crop_size", self.crop_size, "(height, width)"))
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Cuts the window out of image and label."""
+        sides = zip(record["image"].shape[:2], self.crop_size, strict=True)
+        top, left = (round(max(side - own, 0) / 2) for side, own in sides)
+        window = Window(top, left, *self.crop_size)
+        return map_arrays(record, window.of, window.of)
+
+    def sizes(self, size: Size) -> tuple[Size, Size]:
+        """The crop, or less where the image is smaller."""
+        cut = min(size[0], self.crop_size[0]), min(size[1], self.crop_size[1])
+        return cut, cut
+
+
+@dataclass(frozen=True)
 class Pad(Transform):
     """Adds a border at the bottom and at the right, up to a size; what is larger stays as it is.
 
     Attributes:
         size: (height, width) to reach, or one number for both.
         size_divisor: instead of a size, the number that height and width must be multiples of.
-        pad_val: the image's border, in 0..255: one number or one a channel. Images are normalised later, so
-            the mean colour here is a border of zeros there.
+        pad_val: the image's border, in 0..255: one number or one a channel, rounded. Images are normalised
+            later, so the mean colour here is a border of zeros there.
         seg_pad_val: the label's border; the ignored index keeps it out of the loss.
     """
 
@@ -197,7 +232,7 @@ class Pad(Transform):
         """Pads image and label."""
         height, width = self._target(record["image"].shape[:2])
 
-        def pad(array: np.ndarray, value: int | tuple[int, ...]) -> np.ndarray:
+        def pad(array: np.ndarray, value: int | np.ndarray) -> np.ndarray:
             if array.shape[:2] == (height, width):
                 return array
             end = (0, height - array.shape[0], 0, width - array.shape[1])
@@ -209,7 +244,11 @@ class Pad(Transform):
             padded[: array.shape[0], : array.shape[1]] = array
             return padded
 
-        return map_arrays(record, lambda x: pad(x, self.pad_val), lambda x: pad(x, self.seg_pad_val))
+        return map_arrays(
+            record,
+            lambda image: pad(image, as_fill(self, "pad_val", self.pad_val, image)),
+            lambda label: pad(label, self.seg_pad_val),
+        )
 
     def sizes(self, size: Size) -> tuple[Size, Size]:
         """The size padded to."""

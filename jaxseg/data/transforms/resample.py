@@ -1,11 +1,11 @@
-"""Resampling images (bilinear) and labels (nearest), whole or only a window of the result."""
+"""Resampling images (bilinear) and labels (nearest): resized, whole or only a window of the result, and rotated."""
 
 import functools
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Int16, Int32, UInt8
+from jaxtyping import Int16, Int32, Shaped, UInt8
 
 from jaxseg.data.transforms.base import Size
 
@@ -30,19 +30,53 @@ class Window(NamedTuple):
         return array[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def resize_image(image: UInt8[np.ndarray, "h w c"], size: Size) -> UInt8[np.ndarray, "h2 w2 c"]:
+def resize_image(image: Shaped[np.ndarray, "h w c"], size: Size) -> Shaped[np.ndarray, "h2 w2 c"]:
     """Bilinear, as `cv2.resize` does it: pixel centres at half coordinates, no antialiasing."""
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return with_channels(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), image)
 
 
 def resize_label(label: np.ndarray, size: Size) -> np.ndarray:
     """Nearest, as `cv2.resize` does it: output pixel i takes input pixel `floor(i * old / new)`."""
-    return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    return with_channels(cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST), label)
+
+
+def with_channels(result: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """What OpenCV made of `like`, with the axis of one channel that it drops."""
+    return result[..., None] if result.ndim < like.ndim else result
+
+
+def warp(
+    array: Shaped[np.ndarray, "h w ..."], matrix: np.ndarray, size: Size, fill: np.ndarray, nearest: bool
+) -> Shaped[np.ndarray, "h2 w2 ..."]:
+    """An affine map of an image or a label, as `cv2.warpAffine` does it.
+
+    Args:
+        array: any number of channels.
+        matrix: 2x3, from the array's (x, y) to the result's.
+        size: (height, width) of the result.
+        fill: what is outside, one value or one a channel.
+        nearest: take the nearest pixel, else bilinear.
+    """
+    # OpenCV 4 has no whole numbers of 32 bits here; float64 holds them all.
+    wide = array.astype(np.float64) if array.dtype == np.int32 else array
+    planes = wide.reshape(*wide.shape[:2], -1)
+    fill = np.broadcast_to(np.asarray(fill, np.float64), planes.shape[2:])
+    parts = []
+    for start in range(0, planes.shape[2], 4):  # a border has four values at most
+        part = slice(start, start + 4)
+        warped = cv2.warpAffine(
+            np.ascontiguousarray(planes[..., part]), matrix, (size[1], size[0]),
+            flags=cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT, borderValue=tuple(float(value) for value in fill[part]),
+        )  # fmt: skip
+        parts.append(with_channels(warped, planes))
+    out = (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)).reshape(*size, *array.shape[2:])
+    return np.rint(out).astype(array.dtype) if wide is not array else out
 
 
 def resize_image_window(
-    image: UInt8[np.ndarray, "h w c"], size: Size, window: Window, height: int | None = None
-) -> UInt8[np.ndarray, "h2 w2 c"]:
+    image: Shaped[np.ndarray, "h w c"], size: Size, window: Window, height: int | None = None
+) -> Shaped[np.ndarray, "h2 w2 c"]:
     """`resize_image(image, size)` cut to `window`, bit for bit, without computing the rest.
 
     What is below and right of the window is left out. For small windows of large results the sum is done here, in
@@ -61,11 +95,12 @@ def resize_image_window(
     if (height, width) == tuple(size):
         return window.of(image)
     halved = (height, width) == (2 * size[0], 2 * size[1])  # cv2.resize averages 2x2 pixels then
-    before = _up_to(window) if _corner_agrees() else size
+    photo = image.dtype == np.uint8 and image.shape[2:] == (3,)  # what the arithmetic has been tried out with
+    before = _up_to(window) if photo and _corner_agrees() else size
     small = _WINDOW_COST * window.height * window.width < before[0] * before[1]
-    if not halved and small and image.ndim == 3 and image.dtype == np.uint8 and _arithmetic_agrees():
+    if photo and small and not halved and _arithmetic_agrees():
         return _bilinear_window(image, height, size, window)
-    if _corner_agrees():
+    if photo and _corner_agrees():
         return np.ascontiguousarray(window.of(_resize_corner(image, height, size, before)))
     return np.ascontiguousarray(window.of(resize_image(image, size)))
 
