@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,7 +112,9 @@ def ask(process: subprocess.Popen, question: str | None = None) -> Any:
     while line := process.stdout.readline():
         if line.startswith(("[", "{")):
             return json.loads(line)
-    raise SystemExit(f"a side ended: {process.args}")
+    process.errors.seek(0)
+    lines = process.errors.read().splitlines()
+    raise SystemExit("\n".join([*lines[-5:], f"This side ended: {' '.join(process.args)}"]))
 
 
 def main() -> None:
@@ -134,14 +137,16 @@ def main() -> None:
     sides = {}
     for name, python in (("ours", sys.executable), ("reference", args.reference)):
         command = [python, __file__, args.config, args.root, "--side", name]
+        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, it is read when a side ends too early
         # The two have packages of different versions.
         environment = dict(os.environ) if name == "ours" else {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         sides[name] = subprocess.Popen(
             [*command, "--images", str(args.images)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env=environment,
+            stderr=errors, text=True, env=environment,
         )  # fmt: skip
-    for process in sides.values():
-        print(ask(process), flush=True)
+        sides[name].errors = errors
+    for name, process in sides.items():
+        print(f"{name}: {ask(process)['batch_size']} images a batch", flush=True)
     turns = {name: [] for name in sides}
     for turn in range(args.turns):
         for name, process in sides.items():

@@ -1,5 +1,6 @@
 """Batches: an endless, resumable stream for training, and one pass in a fixed order for evaluation."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxseg.data.sources import Source
 from jaxseg.data.transforms.base import Record, Size
+from jaxseg.data.transforms.png import expect_threads
 from jaxseg.data.transforms.windowed import read_windows
 from jaxseg.errors import ConfigError, DataError
 
@@ -140,7 +142,8 @@ def train_batches(
         raise DataError(f"{source.name} is empty: there is nothing to train on.")
     import grain  # takes a second to import, which only those who train should pay
 
-    _one_opencv_thread()
+    threads = max(read_threads, 1)
+    _share_cores(threads)
     dataset = (
         grain.MapDataset.source(source)
         .seed(int(seed))
@@ -150,7 +153,6 @@ def train_batches(
         .batch(local, batch_fn=stack_records)
     )
     dataset = dataset[process_index::process_count][start_step:]
-    threads = max(read_threads, 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
     stream = dataset.to_iter_dataset(options)
     if num_workers > 0:
@@ -158,17 +160,18 @@ def train_batches(
         workers = grain.MultiprocessingOptions(
             num_workers=num_workers, per_worker_buffer_size=max(-(-prefetch // num_workers), 1)
         )
-        stream = stream.mp_prefetch(workers, worker_init_fn=_start_worker)
+        stream = stream.mp_prefetch(workers, worker_init_fn=functools.partial(_start_worker, threads))
     return TrainBatches(iter(stream))
 
 
-def _one_opencv_thread() -> None:
+def _share_cores(threads: int) -> None:
     """Pictures are worked on in parallel already; OpenCV's own threads would only get in each other's way."""
     cv2.setNumThreads(1)
+    expect_threads(threads)
 
 
-def _start_worker(worker_index: int, worker_count: int) -> None:
-    _one_opencv_thread()
+def _start_worker(threads: int, worker_index: int, worker_count: int) -> None:
+    _share_cores(threads)
 
 
 def _parse_flags() -> None:
@@ -234,7 +237,7 @@ def _plan(source: Source, batch_size: int, sizes: Sequence[Size]) -> list[list[i
 def _eval_stream(
     source: Source, transform: RecordTransform, batch_size: int, first: int, local: int, threads: int
 ) -> Iterator[Batch]:
-    _one_opencv_thread()
+    _share_cores(threads)
 
     def load(index: int) -> Record:
         return transform(source[index], np.random.default_rng(index))

@@ -90,6 +90,15 @@ def test_workers_of_a_process_that_resumes(source, stream):
     assert_same(found, wanted)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_workers_of_every_process_from_several_steps(source, stream, processes, workers):
+    for start in (0, 1, 4):
+        found = joined(source, processes, num_workers=workers, start_step=start, count=STEPS - start)
+        assert_same(found, stream[start:])
+
+
 @pytest.mark.parametrize(("threads", "prefetch"), [(1, 9), (2, 2), (8, 1)])
 def test_threads(source, stream, threads, prefetch):
     assert_same(take(source, read_threads=threads, prefetch=prefetch), stream)

@@ -235,6 +235,10 @@ class Pad(Transform):
         def pad(array: np.ndarray, value: int | np.ndarray) -> np.ndarray:
             if array.shape[:2] == (height, width):
                 return array
+            end = (0, height - array.shape[0], 0, width - array.shape[1])
+            if array.dtype == np.uint8 and array.shape[2:] in ((), (3,)):  # a tenth of the time
+                fill = np.broadcast_to(value, array.shape[2:] or 1).tolist()
+                return cv2.copyMakeBorder(array, *end, cv2.BORDER_CONSTANT, value=fill)
             padded = np.empty((height, width, *array.shape[2:]), array.dtype)
             padded[:] = value
             padded[: array.shape[0], : array.shape[1]] = array

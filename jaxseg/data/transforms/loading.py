@@ -346,10 +346,12 @@ def to_classes(mask: Int[np.ndarray, "h w"], path: str, meta: Mapping[str, Any])
     table, all_valid = _label_table(levels, bool(meta.get("reduce_zero_label")), pairs, classes, ignore)
     small = 0 <= ignore <= 255 and (classes <= 255 if classes is not None else levels == 256)
     if small and levels == 256:  # the same, several times as quick
-        bad = None if all_valid else cv2.LUT(mask, (table == _INVALID).astype(np.uint8))
+        table, spare = _byte_table(bool(meta.get("reduce_zero_label")), pairs, classes, ignore)
+        label = cv2.LUT(mask, table)
+        bad = None if spare is None else label == spare
         if bad is not None and bad.any():
-            raise DataError(_range_message(path, np.unique(mask[bad > 0]), meta))
-        return cv2.LUT(mask, table.astype(np.uint8))
+            raise DataError(_range_message(path, np.unique(mask[bad]), meta))
+        return label
     label = table[mask]
     if not all_valid and (label == _INVALID).any():
         raise DataError(_range_message(path, np.unique(mask[label == _INVALID]), meta))
@@ -370,6 +372,19 @@ def _label_table(
     if classes is not None:
         mapped[((mapped < 0) | (mapped >= classes)) & (mapped != ignore)] = _INVALID
     return mapped.astype(np.int32), bool((mapped != _INVALID).all())
+
+
+@functools.lru_cache(maxsize=16)
+def _byte_table(
+    reduce: bool, pairs: tuple[tuple[int, int], ...], classes: int | None, ignore: int
+) -> tuple[UInt8[np.ndarray, "256"], int | None]:
+    """`_label_table` where all classes are bytes, and the byte in it that stands for none; None where it has no such.
+
+    Where some of the 256 numbers are no class, there is a byte that is the class of none.
+    """
+    table, all_valid = _label_table(256, reduce, pairs, classes, ignore)
+    spare = None if all_valid else next(i for i in range(256) if i not in table)
+    return np.where(table == _INVALID, spare or 0, table).astype(np.uint8), spare
 
 
 def _range_message(path: str, bad: np.ndarray, meta: Mapping[str, Any]) -> str:

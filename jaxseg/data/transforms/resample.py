@@ -108,10 +108,7 @@ def resize_image_window(
 def rows_needed(height: int, size: Size, window: Window) -> int:
     """How many rows, from the top, of an image of `height` `resize_image_window` needs."""
     window = window.clipped(size)
-    if not _corner_agrees():
-        return height
-    bottom = window.top + window.height
-    return bottom if height == size[0] else _needed(height, size[0], bottom)
+    return _needed(height, size[0], window.top + window.height) if _corner_agrees() else height
 
 
 def _up_to(window: Window) -> Size:

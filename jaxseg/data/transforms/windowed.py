@@ -31,7 +31,10 @@ class LoadResizeCrop(Transform):
         """Reads the mask, chooses the window, then reads what the window needs of the picture."""
         path = str(record["meta"].get("image_path") or "")
         content, header = None, None
-        if path.lower().endswith(".png") and record.get("image") is None and record.get("image2") is None:
+        # Where the number of channels is stated, files are read otherwise.
+        stated = record["meta"].get("channels") is not None
+        given = record.get("image") is not None or record.get("image2") is not None
+        if path.lower().endswith(".png") and not stated and not given:
             content = read_bytes(path)
             header = read_png_header(content)
         if header is None or header.channels != 3:
@@ -43,7 +46,7 @@ class LoadResizeCrop(Transform):
         record["image"] = np.broadcast_to(np.uint8(0), (height, width, 3))  # as large as the one that is not there yet
         record = self.annotations(record, rng)
         size, window = self.resize_crop.draw(record, rng)
-        pixels = decode_plain_png(content, 3, rows_needed(height, size, window))
+        pixels = decode_plain_png(content, 3, rows_needed(height, size, window), header)
         if pixels is None:
             pixels = decode_image(content, path)
         pixels = resize_image_window(pixels, size, window, height)
