@@ -206,7 +206,7 @@ def test_logits_of_one_image_of_odd_size(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_bfloat16(name):
-    """Logits are float32, within 2 percent of a float32 model, or of twice what rounding alone moves, and none far off."""
+    """Logits are float32, within 2 percent of a float32 model, or of twice what rounding alone moves; none is far."""
     model, variables = setup(name, "bfloat16")
     images, _ = random_batch((2, 64, 96))
     logits = quick_jit(functools.partial(encode_decode, model))(variables, images)
