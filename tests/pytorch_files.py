@@ -1,12 +1,17 @@
 """Files as PyTorch writes them, made without PyTorch: operation by operation."""
 
 import io
+import json
+import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+CHECKPOINTS = Path(__file__).parent / "mmseg" / "fixtures_checkpoint"
+EVERYTHING = ("everything_zip.pth", "everything_protocol5.pth", "everything_legacy.pth")
 
 
 def op(value) -> bytes:
@@ -70,3 +75,20 @@ def write_pth(path: Path, tensors: Mapping[str, np.ndarray], meta: Mapping) -> P
         storages.append((str(i), array.tobytes()))
     path.write_bytes(zip_bytes(pickled(op({"meta": dict(meta), "state_dict": state})), storages))
     return path
+
+
+def legacy_bytes(content: bytes, storages=(("0", 4, FLOATS),)) -> bytes:
+    head = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    keys = pickle.dumps([key for key, _, _ in storages], 2)
+    return b"".join([*head, content, keys, *(struct.pack("<q", numel) + data for _, numel, data in storages)])
+
+
+def safetensors_bytes(header: dict | bytes, data=b"") -> bytes:
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def npz_bytes(save=np.savez, **arrays) -> bytes:
+    file = io.BytesIO()
+    save(file, **arrays)
+    return file.getvalue()

@@ -11,53 +11,26 @@ stood in for, and deformable attention takes mmcv's form without compiled operat
 """
 
 import argparse
-import importlib.abc
-import importlib.machinery
-import sys
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import reference_environment
 import torch
 
+# isort: split
+from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.models.decode_heads.mask2former_head import Mask2FormerHead
+from mmseg.models.decode_heads.maskformer_head import MaskFormerHead
+from mmseg.structures import SegDataSample
+from reference_fixtures import common, figures
 
-class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Packages that mmdet imports and these heads don't use."""
-
-    names = ("pycocotools", "shapely", "terminaltables", "tqdm", "transformers")
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        """Finds those."""
-        if name.split(".")[0] in self.names:
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec: Any) -> Any:
-        """A module that has everything."""
-        return mock.MagicMock(__path__=[], __spec__=spec, __name__=spec.name)
-
-    def exec_module(self, module: Any) -> None:
-        """Does nothing."""
-
-
-sys.meta_path.append(StandIns())
-sys.modules["six"] = six = types.ModuleType("six")
-sys.modules["six.moves"] = six.moves = types.ModuleType("six.moves")
-six.moves.map, six.moves.zip = map, zip
-sys.modules["mmcv._ext"] = mock.MagicMock()
-
-import mmdet.models  # noqa: E402, F401, I001  (first: mmseg's heads are made of its)
-import make_reference_fixtures as common  # noqa: E402
-from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch  # noqa: E402
-from mmengine.config import ConfigDict  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-from mmengine.structures import PixelData  # noqa: E402
-from mmseg.models.decode_heads.mask2former_head import Mask2FormerHead  # noqa: E402
-from mmseg.models.decode_heads.maskformer_head import MaskFormerHead  # noqa: E402
-from mmseg.structures import SegDataSample  # noqa: E402
+reference_environment.without_operators()
 
 HEADS = {"MaskFormerHead": MaskFormerHead, "Mask2FormerHead": Mask2FormerHead}
 CLASSES = 5
@@ -136,7 +109,7 @@ CASES = {
 
 def build(config: dict[str, Any]) -> torch.nn.Module:
     """The head of a config."""
-    fields = ConfigDict(common._tuples({key: value for key, value in config.items() if key != "type"}))
+    fields = ConfigDict(common.tuples({key: value for key, value in config.items() if key != "type"}))
     return HEADS[config["type"]](**fields)
 
 
@@ -159,7 +132,7 @@ def inputs() -> tuple[list[torch.Tensor], np.ndarray]:
     return [x.requires_grad_() for x in maps], labels.astype(np.uint8)
 
 
-def figures(config: dict[str, Any]) -> dict[str, Any]:
+def case_figures(config: dict[str, Any]) -> dict[str, Any]:
     """Losses of every layer, and the norms of the gradients of their sum."""
     module = common.fill_module(build(config)).double()
     maps, labels = inputs()
@@ -214,11 +187,11 @@ def main() -> None:
     args = parser.parse_args()
     init_default_scope("mmseg")
     _, labels = inputs()
-    meta = {"sizes": SIZES, "cases": {name: figures(config) for name, config in CASES.items()}}
+    meta = {"sizes": SIZES, "cases": {name: case_figures(config) for name, config in CASES.items()}}
     common.save_npz(args.out / "masks.npz", meta, {"label": labels})
     common.save_npz(args.out / "deformable_attention.npz", *attention())
-    with mock.patch.object(common, "_build_part", build), mock.patch.object(common, "INITIALISATION", CASES):
-        common.initialisation(args.out)
+    with mock.patch.object(figures, "_build_part", build), mock.patch.object(figures, "INITIALISATION", CASES):
+        figures.initialisation(args.out)
 
 
 if __name__ == "__main__":

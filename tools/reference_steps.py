@@ -3,10 +3,11 @@ r"""Time the reference's forward passes and train steps on demand: the other sid
 Runs in the environment that `make_reference_fixtures.py` describes, and takes one JSON object a line, giving one back::
 
     {"build": CONFIG.py, "batch": 2, "size": [128, 256]}  ->  {"parameters": 12345}
-    {"run": "forward"} or {"run": "train"}                ->  {"seconds": 0.123, "idle": 0.01}
+    {"run": "forward"} or {"run": "train"}                ->  {"seconds": 0.123, "processor": 0.24, "idle": 0.01}
 
-`idle` is the processor time since the last answer, over the wall time: what this process uses while others work. What
-goes wrong comes back as {"error": TEXT}. Weights are random, and the optimizer is the config's own.
+`processor` is the time of all processors that the step used; `idle` the processor time since the last answer, over the
+wall time: what this process uses while others work. What goes wrong comes back as {"error": TEXT}. Weights are random,
+and the optimizer is the config's own, in full precision.
 """
 
 import argparse
@@ -17,25 +18,23 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from unittest import mock
 
 import numpy as np
+import reference_environment
 import torch
+from random_labels import patches
 
-# mmcv-lite lacks the compiled operators; nothing here runs one, but the imports ask for them.
-sys.modules["mmcv._ext"] = mock.MagicMock()
+# isort: split
+import mmseg.models  # noqa: F401
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 
-import mmseg.models  # noqa: E402, F401
-from mmengine.config import Config  # noqa: E402
-from mmengine.logging import MMLogger  # noqa: E402
-from mmengine.optim import build_optim_wrapper  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-from mmengine.structures import PixelData  # noqa: E402
-from mmseg.registry import MODELS  # noqa: E402
-from mmseg.structures import SegDataSample  # noqa: E402
-
-# mmengine looks for the operators again when it builds an optimizer, and must find none.
-del sys.modules["mmcv._ext"]
+reference_environment.without_operators()
 
 
 def without_sync(value):
@@ -51,13 +50,17 @@ def without_sync(value):
 def build(path: str, batch: int, size: tuple[int, int]) -> tuple[int, dict[str, Callable[[], None]]]:
     """Number of parameters, and what can be run."""
     config = Config.fromfile(path)
+    if "mmpretrain." in config.pretty_text:
+        import mmpretrain.models  # noqa: F401
+    config.optim_wrapper.update(type="OptimWrapper")  # in full precision
+    config.optim_wrapper.pop("loss_scale", None)
     torch.manual_seed(0)
     model = MODELS.build(without_sync(config.model))
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.normal(0, 1, (batch, 3, *size)).astype(np.float32))
-    labels = rng.integers(0, model.decode_head.num_classes if hasattr(model.decode_head, "num_classes") else 2,
-                          (batch, 1, size[0] // 8, size[1] // 8)).repeat(8, 2).repeat(8, 3)  # fmt: skip
+    classes = model.decode_head.num_classes if hasattr(model.decode_head, "num_classes") else 2
+    labels = patches(classes, (batch, size[0] // 8, size[1] // 8))[:, None].astype(np.int64)
     meta = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
     samples = [
         SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(label)), metainfo=dict(meta)) for label in labels
@@ -100,7 +103,7 @@ def main() -> None:
                 answer = {"parameters": parameters}
             else:
                 functions[command["run"]]()
-                answer = {"seconds": time.perf_counter() - began, "idle": idle}
+                answer = {"seconds": time.perf_counter() - began, "processor": time.process_time() - used, "idle": idle}
         except Exception as error:  # reported there
             answer = {"error": f"{type(error).__name__}: {error}"}
         stopped = time.perf_counter(), time.process_time()
