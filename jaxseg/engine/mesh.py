@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.errors import ConfigError, did_you_mean
+from jaxseg.models.registry import Config
 
 # Axes of the mesh. Images are split over both; "fsdp" also splits parameters and the optimizer's state, so that a
 # device holds a part of each only (Rajbhandari et al. 2020, "ZeRO").
@@ -17,7 +18,7 @@ AXES = ("data", "fsdp")
 SMALL = 2**14
 
 
-def make_mesh(axes: Mapping[str, int] | None = None, devices: Sequence[Any] | None = None) -> Mesh:
+def make_mesh(axes: Config | None = None, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of devices.
 
     Args:
@@ -33,7 +34,7 @@ def make_mesh(axes: Mapping[str, int] | None = None, devices: Sequence[Any] | No
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
-def mesh_shape(axes: Mapping[str, int], count: int) -> tuple[int, ...]:
+def mesh_shape(axes: Config, count: int) -> tuple[int, ...]:
     """Sizes of AXES with so many devices; see `make_mesh`."""
     for name in axes:
         if name not in AXES:
