@@ -125,7 +125,7 @@ def count_collectives(program: str) -> dict[str, dict[str, int]]:
         if match:
             shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
             sizes = [_BYTES.get(kind, 4) * math.prod(map(int, filter(None, dims.split(",")))) for kind, dims in shapes]
-            # What is started has its operand in front.
-            found[match[2]]["bytes"] += sizes[-1] if match[3] and sizes else sum(sizes)
+            # What is started has its operand in the tuple, too, and what keeps track of it.
+            found[match[2]]["bytes"] += max(sizes, default=0) if match[3] else sum(sizes)
             found[match[2]]["count"] += 1
     return dict(found)
