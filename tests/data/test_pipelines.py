@@ -50,7 +50,7 @@ def transforms(case):
 def decoder(request, monkeypatch):
     """With the quick decoder of PNGs, where it is installed, and without."""
     if request.param == "installed" and png._decoder() is None:
-        pytest.skip("needs kornia-rs (pip install 'jaxseg[fast]')")
+        pytest.skip("needs kornia-rs")
     if request.param == "missing":
         monkeypatch.setattr(png, "_decoder", lambda: None)
     return request.param

@@ -19,7 +19,7 @@ from jaxseg.data.transforms.resample import Window, resize_image, resize_image_w
 from jaxseg.data.transforms.windowed import LoadResizeCrop, read_windows
 from jaxseg.errors import DataError
 
-needs_decoder = pytest.mark.skipif(png._decoder() is None, reason="needs kornia-rs (pip install 'jaxseg[fast]')")
+needs_decoder = pytest.mark.skipif(png._decoder() is None, reason="needs kornia-rs")
 
 
 def encode(array, mode=None, **options):

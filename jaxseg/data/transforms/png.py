@@ -1,7 +1,7 @@
 """PNG files: what their headers say, and a decoder for plain ones that is quicker than OpenCV's and Pillow's.
 
-The decoder is Rust's, of the package kornia-rs (`pip install 'jaxseg[fast]'`). It is used where it is installed and
-where a file leaves no room for a difference, so that the result is the same without it.
+The decoder is Rust's, of the package kornia-rs. It is used where it works on this machine and where a
+file leaves no room for a difference, so that the result is the same without it.
 """
 
 import functools
