@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxseg.data.datasets import DatasetInfo
-from jaxseg.errors import DataError, did_you_mean
+from jaxseg.errors import ConfigError, DataError, did_you_mean
 
 _SHOWN = 5  # how many names of files an error lists
 
@@ -56,6 +56,32 @@ def find_root(data: Mapping[str, Any], key: str, holds: str) -> Path:
             f"set {key}: it has {holds} in it."
         )
     return root
+
+
+def class_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names of classes as `data.classes` has them, or the lines of the text file that it names.
+
+    Raises:
+        ConfigError: there is no such file, or a name is there twice.
+    """
+    if not isinstance(value, str):
+        names = tuple(value or ())
+    else:
+        if not Path(value).is_file():
+            raise ConfigError(f"data.classes is {value!r}: no such file. Give names, or a text file with one a line.")
+        lines = Path(value).read_text(encoding="utf-8").splitlines()
+        names = tuple(line.strip() for line in lines if line.strip())
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"data.classes has {twice!r} twice.")
+    return names
+
+
+def split_names(data: Mapping[str, Any], info: DatasetInfo, part: str) -> list[str]:
+    """The data set's own names of the part's splits: of one, of "train+val", or of a tuple."""
+    named = data.get("split") or part
+    splits = named.split("+") if isinstance(named, str) else named
+    return [name for split in splits for name in as_tuple(info.splits.get(split, split))]
 
 
 def find_files(data: Mapping[str, Any], info: DatasetInfo, root: Path, part: str, split: str) -> Files:

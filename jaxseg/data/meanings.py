@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxseg.data.datasets import DATASETS, DatasetInfo
+from jaxseg.data.files import class_names, split_names
 from jaxseg.data.masks import color_code, mask_kind, named_classes, parse_colors, parse_label_map, stored_number
 from jaxseg.errors import ConfigError, DataError
 
@@ -103,8 +104,6 @@ def _fixed(fields: Mapping[str, Any], info: DatasetInfo) -> tuple[str, dict[str,
     Raises:
         ConfigError: fields that contradict one another, or names that are no class.
     """
-    from jaxseg.data.sources import _class_names  # it is that module's function that this one is put around
-
     colors = fields.get("mask_colors")
     kind = mask_kind(fields.get("masks"), colors)
     if kind != "indices":
@@ -112,7 +111,7 @@ def _fixed(fields: Mapping[str, Any], info: DatasetInfo) -> tuple[str, dict[str,
             if fields.get(name):
                 raise ConfigError(f"data.{name} is for masks of indices, but data.masks is {kind!r}; leave one out.")
     fixed: dict[str, Any] = {}
-    classes = _class_names(fields.get("classes"))
+    classes = class_names(fields.get("classes"))
     known = classes or info.classes
     if not known:
         tables = {"colors": (colors, color_code), "indices": (fields.get("label_map"), stored_number)}
@@ -146,9 +145,7 @@ def _class_paths(source: Any, fields: Mapping[str, Any], info: DatasetInfo, part
     """
     folder, *suffixes = _label_places(fields, info)
     root = Path(os.path.expanduser(fields.get("root") or ""))
-    named = fields.get("split") or part
-    splits = [named] if isinstance(named, str) else list(named)
-    own = [name for split in splits for name in _several(info.splits.get(split, split))]
+    own = split_names(fields, info, part)
     there: dict[str, set[str]] = {}
 
     def find(stem: str, name: str) -> str | None:
@@ -176,7 +173,3 @@ def _class_paths(source: Any, fields: Mapping[str, Any], info: DatasetInfo, part
             "mask for every class; write an empty one where a class is not there."
         )
     return paths
-
-
-def _several(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)

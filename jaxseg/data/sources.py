@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from jaxseg.data.datasets import DATASETS, Color, DatasetInfo
-from jaxseg.data.files import as_tuple, find_files, find_root, own
+from jaxseg.data.files import class_names, find_files, find_root, own, split_names
 from jaxseg.data.meanings import understood
 from jaxseg.data.transforms.base import Record, Size
 from jaxseg.data.transforms.loading import image_size
@@ -118,13 +117,6 @@ def build_source(data: Mapping[str, Any], part: str) -> Source:
     return _KINDS[DATASETS[key].kind](data, key, DATASETS[key], part)
 
 
-def split_names(data: Mapping[str, Any], info: DatasetInfo, part: str) -> list[str]:
-    """The data set's own names of the part's splits: of one, of "train+val", or of a tuple."""
-    named = data.get("split") or part
-    splits = named.split("+") if isinstance(named, str) else named
-    return [name for split in splits for name in as_tuple(info.splits.get(split, split))]
-
-
 def _folder_source(data: Mapping[str, Any], key: str, info: DatasetInfo, part: str) -> FolderSource:
     """Images and masks in folders."""
     labels = label_fields(data, key, info)
@@ -212,7 +204,7 @@ def label_fields(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[s
     if ignore != info.ignore_index and data.get("label_map") is None:
         label_map = {raw: ignore if new == info.ignore_index else new for raw, new in label_map.items()}
 
-    classes = _class_names(data.get("classes"))
+    classes = class_names(data.get("classes"))
     if not classes and not info.classes:
         raise ConfigError(
             f"data.classes is not set, and {key} has none of its own. Give the names of the classes in the "
@@ -256,17 +248,3 @@ def label_fields(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[s
 def _spelling(name: str) -> str:
     """What two spellings of a name have in common."""
     return "".join(character for character in name.casefold() if character.isalnum()) or name
-
-
-def _class_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    if not isinstance(value, str):
-        names = tuple(value or ())
-    else:
-        if not Path(value).is_file():
-            raise ConfigError(f"data.classes is {value!r}: no such file. Give names, or a text file with one a line.")
-        lines = Path(value).read_text(encoding="utf-8").splitlines()
-        names = tuple(line.strip() for line in lines if line.strip())
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"data.classes has {twice!r} twice.")
-    return names
