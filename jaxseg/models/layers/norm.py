@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -30,8 +31,8 @@ def normalise(
     x: Float[Array, "*b c"],
     mean: Float[Array, "..."],
     var: Float[Array, "..."],
-    scale: Float[Array, " c"],
-    bias: Float[Array, " c"],
+    scale: Float[Array | np.ndarray, " c"],
+    bias: Float[Array | np.ndarray, " c"],
     axes: int | tuple[int, ...],
     eps: float,
 ) -> Float[Array, "*b c"]:
