@@ -24,6 +24,7 @@ def base() -> ConfigDict:
     return ConfigDict(
         {
             "name": "",  # shown in logs and reports
+            "model_name": placeholder(str),  # of recipes with a choice of models
             "seed": 0,  # of initial weights, order, augmentation and dropout
             "total_steps": 80000,
             "batch_size": 8,  # images a step, over all devices and processes
@@ -32,6 +33,7 @@ def base() -> ConfigDict:
             "evaluate_every": 8000,
             "checkpoint_every": 8000,
             "checkpoint": {"keep": 2, "keep_best": 1, "metric": "mIoU"},
+            "mesh": {"data": -1, "fsdp": 1},  # devices a parameter is copied to, and split over; -1: all others
             "init_from": placeholder(str),  # weights to start from: a folder, a file, a published name
             "compilation_cache": "~/.cache/jaxseg/xla",  # "" for none
             "preprocess": dict(IMAGENET),  # on the device: (image - mean) / std, RGB, 0..255
@@ -51,19 +53,26 @@ def data(dataset: str = "FolderDataset", root: str = "", **fields: Any) -> dict[
         "classes": fields.pop("classes", placeholder(tuple)),
         "palette": fields.pop("palette", placeholder(tuple)),
         "image_dir": placeholder(str),
+        "image_dir2": placeholder(str),  # of second images
         "label_dir": placeholder(str),
         "image_suffix": placeholder(tuple),
+        "image_suffix2": placeholder(tuple),
         "label_suffix": placeholder(tuple),
         "ignore_index": placeholder(int),
         "reduce_zero_label": placeholder(bool),
         "label_map": placeholder(dict),
+        "masks": placeholder(str),  # what they hold: indices, binary, multi-label, colors
+        "mask_colors": placeholder(dict),  # {colour: class}
+        "channels": placeholder(int),  # of images that are read as they are stored; None: RGB of 8 bits
+        "image_key": placeholder(str),  # of examples in array_record files
+        "label_key": placeholder(str),
         "demo": {},  # of the generated set: size, train, val, test, seed
         "check": 1000,  # files of each part to look at before training
         "read_threads": 2,
         "num_workers": 0,  # 0: threads only, which is faster on few cores
-        "train": {"split": "train", "split_file": placeholder(str), "transforms": ()},
-        "val": {"split": "val", "split_file": placeholder(str), "transforms": ()},
-        "test": {"split": "test", "split_file": placeholder(str), "transforms": ()},
+        "train": {"split": "train", "split_file": placeholder(str), "sources": (), "transforms": ()},
+        "val": {"split": "val", "split_file": placeholder(str), "sources": (), "transforms": ()},
+        "test": {"split": "test", "split_file": placeholder(str), "sources": (), "transforms": ()},
     } | fields
 
 
@@ -250,6 +259,7 @@ BENCHMARKS = {
     "drive": _vessels("DRIVE", "data/DRIVE", (584, 565), 64, 42),
     "hrf": _vessels("HRF", "data/HRF", (2336, 3504), 256, 170),
     "isaid": Benchmark("iSAID", "data/iSAID", (896, 896)),
+    "levir": Benchmark("LEVIRCD", "data/LEVIRCD", (256, 256)),
     "loveda": Benchmark("LoveDA", "data/loveDA", (2048, 512), test_scale=(1024, 1024)),
     "mapillary": Benchmark("MapillaryV1", "data/mapillary", (2048, 1024)),
     "pascal-context": Benchmark("PascalContext", **_CONTEXT),

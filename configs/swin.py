@@ -56,6 +56,27 @@ def adamw(config: ConfigDict) -> None:
     config.schedule = common.poly(eta_min=0.0, power=1.0, warmup_steps=1500)
 
 
+def two_dates(config: ConfigDict) -> None:
+    """What has changed between two images: both are one of six channels; trains on four, whatever the name says."""
+    config.batch_size = 4
+    config.preprocess = {name: (*values, *values) for name, values in common.IMAGENET.items()}
+    config.model.backbone["in_channels"] = 6
+    both = ({"type": "LoadMultipleRSImageFromFile"}, {"type": "LoadAnnotations"})
+    joined = {"type": "ConcatCDInput"}
+    augmentation = {
+        "type": "Albu",
+        "transforms": (
+            {"type": "RandomBrightnessContrast", "p": 0.2},
+            {"type": "HorizontalFlip", "p": 0.5},
+            {"type": "VerticalFlip", "p": 0.5},
+        ),
+    }
+    pad = {"type": "Pad", "size": (256, 256), "pad_val": config.preprocess["mean"], "seg_pad_val": 255}
+    config.data.train.transforms = (*both, augmentation, joined, pad)
+    config.data.val.transforms = config.data.test.transforms = (*both, joined)
+    config.data.val.split = config.data.test.split = "test"
+
+
 NAMES = """
 swin-base-patch4-window12-in1k-384x384-pre_upernet_8xb2-160k_ade20k-512x512
 swin-base-patch4-window12-in22k-384x384-pre_upernet_8xb2-160k_ade20k-512x512
@@ -65,8 +86,10 @@ swin-large-patch4-window12-in22k-384x384-pre_upernet_8xb2-160k_ade20k-512x512
 swin-large-patch4-window7-in22k-pre_upernet_8xb2-160k_ade20k-512x512
 swin-small-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512
 swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512
+swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256
 """
 CHANGES = {name.partition("_")[0]: adamw for name in NAMES.split()}
+CHANGES["swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256"] = two_dates
 RECIPES = common.recipes(NAMES, model, CHANGES)
 
 

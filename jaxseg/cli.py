@@ -75,7 +75,7 @@ def main(parser: Parser, run: Callable[[argparse.Namespace], None], argv: Sequen
         for name in args.modules:
             import_module(name)
         if hasattr(args, "config"):
-            args.config = run_config.override(run_config.load_recipe(args.config), overrides)
+            args.config = run_config.override(run_config.load_chosen(args.config, overrides), overrides)
         elif overrides:
             parser.error(f"unrecognized arguments: {OVERRIDE}{overrides[0][0]}")
         run(args)

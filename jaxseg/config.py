@@ -15,14 +15,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxseg.data.masks import read_table
 from jaxseg.errors import ConfigError, did_you_mean
 
 CONFIG_FILE = "config.json"
+AUTO = "auto"  # what numbers that follow from the data are until they are known
 
 # What may differ between a run and its continuation: it changes neither the numbers nor the data's order.
 RUNTIME_FIELDS = (
     "log_every", "checkpoint_every", "checkpoint.keep", "checkpoint.keep_best", "checkpoint.metric",
-    "compilation_cache", "data.read_threads", "data.num_workers", "data.check",
+    "compilation_cache", "mesh.data", "mesh.fsdp", "data.read_threads", "data.num_workers", "data.check",
 )  # fmt: skip
 # What `checkpoint.metric` can be, besides IoU, Acc and Dice of a class, as in "IoU/road".
 METRICS = ("mIoU", "mAcc", "aAcc", "mDice")
@@ -30,6 +32,8 @@ METRICS = ("mIoU", "mAcc", "aAcc", "mDice")
 PART_FIELDS = (
     "dataset", "root", "classes", "palette", "image_dir", "label_dir", "image_suffix", "label_suffix", "ignore_index",
     "reduce_zero_label", "label_map",
+    "mask_colors", "masks",
+    "image_dir2", "image_suffix2", "image_key", "label_key",
 )  # fmt: skip
 
 
@@ -87,6 +91,26 @@ def load_recipe(name: str) -> ConfigDict:
     if not isinstance(config, Mapping | ConfigDict):
         raise ConfigError(f"{path}: get_config must return a ConfigDict; it returned {config!r}")
     return complete(ConfigDict(config)).lock()
+
+
+def load_chosen(name: str, fields: Sequence[tuple[str, str | None]]) -> ConfigDict:
+    """The config of a recipe, made anew where an override names another of its models.
+
+    Args:
+        name: As for `load_recipe`.
+        fields: The overrides; of them, "model_name" has its effect here.
+
+    Raises:
+        ConfigError: The recipe has no choice of models, or not that one.
+    """
+    config = load_recipe(name)
+    chosen = [value for field, value in fields if field == "model_name"]
+    if not chosen or chosen[-1] == config.get("model_name"):
+        return config
+    path = name.partition(":")[0]
+    if path.endswith(".json") or config.get("model_name") is None:
+        raise ConfigError(f"--config.model_name={chosen[-1]}: {path} has no choice of models; configs/folder.py has.")
+    return load_recipe(f"{path}:{chosen[-1] or ''}")
 
 
 def complete(config: ConfigDict) -> ConfigDict:
@@ -208,7 +232,7 @@ def check(config: Mapping[str, Any]) -> None:
     for name in known:
         if name not in config:
             raise ConfigError(f"config.{name} is missing; build the recipe on common.base()")
-    for section in ("checkpoint", "preprocess", "data", "data.train", "data.val", "data.test"):
+    for section in ("checkpoint", "mesh", "preprocess", "data", "data.train", "data.val", "data.test"):
         have, allowed = config, known
         for part in section.split("."):
             have, allowed = have[part], allowed[part]
@@ -222,7 +246,8 @@ def check(config: Mapping[str, Any]) -> None:
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
         raise ConfigError(f"config.seed={config.seed} must be a whole number in 0..{2**31 - 1}")
     mean, std = config.preprocess.mean, config.preprocess.std
-    if len(mean) != len(std) or not mean or not all(std):
+    known = AUTO not in (*mean, *std)  # else they are of the data, which come later
+    if (known and len(mean) != len(std)) or not mean or not all(std):
         raise ConfigError(
             f"config.preprocess: mean {mean} and std {std} must have a number for every channel, std not 0"
         )
@@ -363,7 +388,7 @@ _WANTED = {
     float: "a number",
     str: "a text",
     tuple: "a tuple such as (1, 2) or a,b, or a text file with an item a line",
-    dict: "a dict such as {'type': 'SGD'}",
+    dict: "a dict such as {'type': 'SGD'}, or a text file with a key and a value a line",
 }
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -410,6 +435,10 @@ def _read(text: str | None, kind: type) -> Any:
             return kind(text)
         except ValueError:
             raise wrong from None
+    if kind is dict and Path(text).is_file():
+        return read_table(text)
+    if kind is tuple and text == AUTO:  # numbers that follow from the data
+        return (AUTO,)
     if kind is tuple and Path(text).is_file():
         return tuple(line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip())
     try:

@@ -11,10 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Real, UInt8
 
 from jaxseg import config as run_config
 from jaxseg.data import build_transforms
+from jaxseg.data.masks import MOST_BITS, to_bits
+from jaxseg.data.rasters import DTYPES
+from jaxseg.data.transforms import LABEL_LOADERS
 from jaxseg.data.transforms.loading import LoadImage
 from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, best_step, find_steps, read_items
 from jaxseg.engine.step import normalise
@@ -27,6 +30,7 @@ from jaxseg.models.layers.resize import resize
 from jaxseg.models.names import variable_shapes
 from jaxseg.models.registry import Config
 from jaxseg.text.vocabulary import with_vocabulary
+from jaxseg.visualize.bands import as_picture
 from jaxseg.visualize.files import write_png
 from jaxseg.visualize.overlay import overlay
 
@@ -106,8 +110,15 @@ def _window_starts(length: int, window: int, stride: int) -> list[int]:
     return sorted({max(min(i * stride + window, length) - window, 0) for i in range(count)})
 
 
-def to_labels(model: nn.Module, logits: Float[Array, "b h w c"]) -> Int[Array, "b h w"]:
-    """The class of every pixel: the largest logit, or a threshold where there is one logit only."""
+def to_labels(
+    model: nn.Module, logits: Float[Array, "b h w c"], multi_label: bool = False
+) -> Int[Array, "b h w"] | Int[Array, "b h w c"]:
+    """The class of every pixel: the largest logit, or a threshold where there is one logit only.
+
+    Where a pixel may have several classes: 1 for every one whose probability is over one half, else 0.
+    """
+    if multi_label:
+        return (logits > 0).astype(jnp.int32)
     if logits.shape[-1] > 1:
         return jnp.argmax(logits, axis=-1)
     threshold = model.final_head.threshold
@@ -115,21 +126,22 @@ def to_labels(model: nn.Module, logits: Float[Array, "b h w c"]) -> Int[Array, "
 
 
 def make_predict(
-    model: nn.Module, preprocess: Config, size: Sequence[int] | None = None
-) -> Callable[[Mapping[str, Any], Array], tuple[Int[Array, "b h w"], Float[Array, "b h w c"]]]:
-    """Builds `predict(variables, images) -> labels, logits` for images in 0..255, to be jitted.
+    model: nn.Module, preprocess: Config, size: Sequence[int] | None = None, multi_label: bool = False
+) -> Callable[[Mapping[str, Any], Array], tuple[Int[Array, "b h w *k"], Float[Array, "b h w c"]]]:
+    """Builds `predict(variables, images) -> labels, logits` for images as they are loaded, to be jitted.
 
     Args:
         model: The segmentor.
         preprocess: `mean` and `std`, in the units of the images.
         size: Height and width of the result; None: those of the images.
+        multi_label: Whether a pixel may have several classes; labels are [b h w classes] then.
     """
 
     def predict(variables, images):
         logits = segment(model, variables, normalise(images, preprocess["mean"], preprocess["std"]))
         if size is not None:
             logits = resize(logits, size, align_corners=model.final_head.align_corners)
-        return to_labels(model, logits), logits
+        return to_labels(model, logits, multi_label), logits
 
     return predict
 
@@ -139,23 +151,26 @@ class SegmentationResult:
     """What was predicted for one image.
 
     Attributes:
-        label_map: Class index of every pixel, at the size of the image.
-        logits: Scores before softmax (or sigmoid, where there is one channel).
-        image: The image itself, RGB.
+        label_map: Class index of every pixel, at the size of the image; 0 or 1 for every class, where a pixel may have
+            several.
+        logits: Scores before softmax (or sigmoid, where there is one channel, or a pixel may have several classes).
+        image: The image itself, RGB, or with the channels that it has.
         classes, palette: Names and colours of the classes.
         name: The image's name, without suffix.
     """
 
-    label_map: Int[np.ndarray, "h w"]
+    label_map: Int[np.ndarray, "h w *k"]
     logits: Float[np.ndarray, "h w c"]
-    image: UInt8[np.ndarray, "h w 3"]
+    image: Real[np.ndarray, "h w channels"]
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     name: str = "image"
 
     @functools.cached_property
     def probabilities(self) -> Float[np.ndarray, "h w classes"]:
-        """Probability of every class, summing to 1 at every pixel."""
+        """Probability of every class, summing to 1 at every pixel unless that may have several classes."""
+        if self.label_map.ndim == 3:
+            return 1 / (1 + np.exp(-self.logits))
         if self.logits.shape[-1] == 1:
             positive = 1 / (1 + np.exp(-self.logits))
             return np.concatenate([1 - positive, positive], axis=-1)
@@ -164,10 +179,13 @@ class SegmentationResult:
 
     def overlay(self, opacity: float = 0.5) -> UInt8[np.ndarray, "h w 3"]:
         """The image with the classes' colours over it."""
-        return overlay(self.image, self.label_map, self.palette, opacity)
+        return overlay(as_picture(self.image), self.label_map, self.palette, opacity)
 
     def save(self, folder: str | Path, name: str | None = None) -> tuple[Path, Path]:
         """Writes `NAME.png`, the label map (class indices), and `NAME_overlay.png`; returns their paths.
+
+        Where a pixel may have several classes, bit k of its number in the label map says whether class k is there; of
+        more than 16 classes the label map is `NAME.npy`, uint8 [h w classes] of 0 and 1.
 
         Args:
             folder: Where; made where it is missing.
@@ -175,9 +193,14 @@ class SegmentationResult:
         """
         dtype = np.uint8 if len(self.classes) <= 256 else np.uint16
         paths = result_paths(folder, name or self.name)
-        for path, picture in zip(paths, (self.label_map.astype(dtype), self.overlay()), strict=True):
+        for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_png(path, picture)
+        write_png(paths[1], self.overlay())
+        if self.label_map.ndim == 3 and len(self.classes) > MOST_BITS:
+            paths = (paths[0].with_suffix(".npy"), paths[1])
+            np.save(paths[0], self.label_map.astype(np.uint8))
+        else:
+            write_png(paths[0], self.label_map.astype(dtype) if self.label_map.ndim == 2 else to_bits(self.label_map))
         return paths
 
 
@@ -201,9 +224,11 @@ class Segmenter:
         self.config, self.variables, self.step = config, variables, step
         self.model = build_model(config["model"])
         self.classes, self.palette = tuple(config["data"]["classes"]), tuple(config["data"]["palette"])
-        configs = [t for t in config["data"]["test"]["transforms"] if t["type"] != "LoadAnnotations"]
+        configs = [t for t in config["data"]["test"]["transforms"] if t["type"] not in LABEL_LOADERS]
         self._transform = build_transforms(configs)
         self._compiled: dict[tuple[int, int], Callable] = {}
+        self.multi_label = config["data"].get("masks") == "multi-label"
+        self.channels = config["data"].get("channels")
 
     @functools.cached_property
     def ready_model(self) -> nn.Module:
@@ -214,7 +239,8 @@ class Segmenter:
         """Segments images.
 
         Args:
-            images: A path, a uint8 RGB array [h w 3], a PIL image, or a list of such.
+            images: A path, a uint8 RGB array [h w 3], a PIL image, or a list of such; of a model for images as they are
+                stored (`data.channels`) a path or an array [h w channels].
             tta: Whether to average over flips, too.
 
         Returns:
@@ -226,7 +252,7 @@ class Segmenter:
         if isinstance(images, list | tuple):
             return [self.predict(image, tta) for image in images]
         rng = np.random.default_rng(0)
-        record = LoadImage()(_record(images), rng)
+        record = LoadImage()(_record(images, self.channels), rng)
         original = record["image"]
         batch = self._transform(record, rng)["image"][None]
         if tta:
@@ -234,17 +260,20 @@ class Segmenter:
         labels, logits = self._predictor(original.shape[:2])(self.variables, batch)
         if tta:
             # The mean of probabilities, as logits again.
-            probabilities = jax.nn.softmax(logits) if logits.shape[-1] > 1 else jax.nn.sigmoid(logits)
+            softmax = logits.shape[-1] > 1 and not self.multi_label
+            probabilities = jax.nn.softmax(logits) if softmax else jax.nn.sigmoid(logits)
             mean = (probabilities[:1] + probabilities[1:, :, ::-1]) / 2
-            logits = jnp.log(mean) if logits.shape[-1] > 1 else jnp.log(mean) - jnp.log1p(-mean)
-            labels = to_labels(self.model, logits)
+            logits = jnp.log(mean) if softmax else jnp.log(mean) - jnp.log1p(-mean)
+            labels = to_labels(self.model, logits, self.multi_label)
         return SegmentationResult(
             np.asarray(labels[0]), np.asarray(logits[0]), original, self.classes, self.palette, record["meta"]["name"]
         )
 
     def _predictor(self, size: tuple[int, int]) -> Callable:
         if size not in self._compiled:
-            self._compiled[size] = jit(make_predict(self.ready_model, self.config["preprocess"], size))
+            self._compiled[size] = jit(
+                make_predict(self.ready_model, self.config["preprocess"], size, self.multi_label)
+            )
         return self._compiled[size]
 
 
@@ -344,14 +373,22 @@ def starting_weights(what: str, model: nn.Module) -> dict[str, Any]:
     return pretrained.starting_weights(what, model)
 
 
-def _record(image: Any) -> dict[str, Any]:
-    """An image as the transforms take it."""
+def _record(image: Any, channels: int | None = None) -> dict[str, Any]:
+    """An image as the transforms take it; with `channels`, one as it is stored."""
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():
             raise DataError(f"{path}: no such file")
-        return {"meta": {"name": path.stem, "image_path": str(path), "label_path": None}}
-    array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+        return {"meta": {"name": path.stem, "image_path": str(path), "label_path": None, "channels": channels}}
+    array = np.asarray(image.convert("RGB") if hasattr(image, "convert") and channels is None else image)
+    if channels is not None:
+        array = array[..., None] if array.ndim == 2 else array
+        if array.ndim != 3 or array.shape[2] != channels or array.dtype not in DTYPES:
+            raise DataError(
+                f"An image must be a path or an array [height width {channels}] of uint8, uint16 or float32, as "
+                f"data.channels is {channels}; got {array.dtype} {array.shape}"
+            )
+        return {"image": array, "meta": {"name": "image", "image_path": None, "label_path": None}}
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
         raise DataError(
             f"An image must be a path, a PIL image or a uint8 array [height width 3]; got {array.dtype} {array.shape}"

@@ -8,7 +8,7 @@ continues where its last checkpoint was, and ends exactly as if it had not been 
 import argparse
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,17 @@ from jaxseg.cli import Parser, main, set_compilation_cache
 from jaxseg.data import build_source, build_transforms, check_source, train_batches
 from jaxseg.engine.checkpoint import CHECKPOINT_FOLDER, Checkpointer, find_steps
 from jaxseg.engine.evaluation import Evaluation, Evaluator
-from jaxseg.engine.mesh import check_batch_size, make_mesh, replicated, to_devices
+from jaxseg.engine.follow import follow_data
+from jaxseg.engine.mesh import by_size, check_batch_size, make_mesh, replicated, to_devices
 from jaxseg.engine.optim import build_optimizer
 from jaxseg.engine.report import report_run
 from jaxseg.engine.schedules import build_schedule
 from jaxseg.engine.state import TrainState, parameter_count, take_over
+from jaxseg.engine.stems import weights_for
 from jaxseg.engine.step import make_train_step
 from jaxseg.engine.weights import check_continues
 from jaxseg.engine.writer import Timer, Writer, duration
 from jaxseg.errors import ConfigError
-from jaxseg.inference import starting_weights
 from jaxseg.losses import check_losses
 from jaxseg.models import build_model
 from jaxseg.models.layers.platform import jit
@@ -56,10 +57,11 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
             known by then.
     """
     run_config.check(config)
-    config, sources, transforms = prepare_data(config)
+    followed: list[str] = []
+    config, sources, transforms = prepare_data(config, workdir, followed.append)
     check_continues(workdir)
     run_config.check_same_run(config, workdir)
-    mesh = make_mesh()
+    mesh = make_mesh(config.mesh)
     check_batch_size(config.batch_size, jax.device_count())
     model = build_model(config.model)
     state, optimizer = initial_state(config, model, resumed=bool(find_steps(workdir / CHECKPOINT_FOLDER)))
@@ -67,7 +69,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
         model, config.preprocess, sources["val"], transforms["val"], config.eval_batch_size, mesh,
         config.data.read_threads,
     )  # fmt: skip
-    notes = [
+    notes = followed + [
         note
         for part, source in sources.items()
         for note in check_source(source, config.data[part].transforms, limit=config.data.check)
@@ -75,7 +77,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     workdir.mkdir(parents=True, exist_ok=True)
     run_config.save(config, workdir)
 
-    state = jax.device_put(state, replicated(mesh))
+    state = jax.device_put(state, by_size(state, mesh))
     checkpoints = Checkpointer(workdir / CHECKPOINT_FOLDER, **config.checkpoint)
     state = checkpoints.restore(state, say=print) or state
     evaluator.model = model = with_vocabulary(model, state.variables)
@@ -121,16 +123,20 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
     return evaluation
 
 
-def prepare_data(config: ConfigDict) -> tuple[ConfigDict, dict[str, Any], dict[str, Any]]:
+def prepare_data(
+    config: ConfigDict, workdir: Path | None = None, say: Callable[[str], Any] = lambda text: None
+) -> tuple[ConfigDict, dict[str, Any], dict[str, Any]]:
     """Sources and transforms of both parts, and the config with what follows from the data filled in.
 
-    That is the names and colours of the classes, and `num_classes` of the heads that leave it open.
+    That is the names and colours of the classes, `num_classes` of the heads that leave it open, and what `follow_data`
+    fills in: it takes what was counted from the run in `workdir`, and tells `say` what it does.
 
     Raises:
         ConfigError: A head has another number of classes than the data.
     """
     sources = {part: build_source(config.data, part) for part in ("train", "val")}
-    transforms = {part: build_transforms(config.data[part].transforms) for part in sources}
+    config = follow_data(config, sources["train"], workdir, say)
+    transforms = {part: build_transforms(config.data[part].transforms).bind(sources[part]) for part in sources}
     source = sources["train"]
     run_config.check_metric(config.checkpoint.metric, source.classes)
     config = config.copy_and_resolve_references()
@@ -160,7 +166,8 @@ def initial_state(config: ConfigDict, model: Any, resumed: bool = False) -> tupl
     images = jnp.zeros((*sample_shape(model)[:3], len(config.preprocess.mean)))
     variables = jit(lambda key: model.init(key, images), once=True)(jax.random.key(config.seed))
     if config.init_from and not resumed:
-        variables = take_over(variables, starting_weights(config.init_from, model), config.init_from, say=print)
+        weights = weights_for(config.init_from, config, model, say=print)
+        variables = take_over(variables, weights, config.init_from, say=print)
     variables = {"batch_stats": {}, **variables}
     optimizer = build_optimizer(config, variables["params"])
     opt_state = jit(optimizer.init, once=True)(variables["params"])
@@ -173,7 +180,8 @@ def compile_step(config, model, optimizer, state, batch, mesh, writer) -> Any:
     writer.say("compiling the train step")
     began = time.time()
     step = make_train_step(model, optimizer, config.preprocess, config.seed)
-    compiled = jit(step, donate_argnums=0, out_shardings=replicated(mesh)).lower(state, batch).compile()
+    out = by_size(state, mesh), replicated(mesh)
+    compiled = jit(step, donate_argnums=0, out_shardings=out).lower(state, batch).compile()
     writer.say(f"compiled the train step in {duration(time.time() - began)}")
     return compiled
 

@@ -15,11 +15,16 @@ import runs
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-model.md"
 # A few steps on a few images: in the test, training is not to learn anything.
 SHORT = ("--config.total_steps=2", "--config.batch_size=4", "--config.eval_batch_size=4", "--config.log_every=1")
-SHORT += tuple(f"--config.data.demo.{part}=4" for part in ("train", "val", "test"))
+SHORT_DEMO = (*SHORT, *(f"--config.data.demo.{part}=4" for part in ("train", "val", "test")))
 
 
-def follow(page: Path, folder: Path) -> dict[str, str]:
+def follow(page: Path, folder: Path, fields: tuple[str, ...] = SHORT_DEMO) -> dict[str, str]:
     """Writes the files of a page into a folder, runs its commands and its other Python there, in the page's order.
+
+    Args:
+        page: The page.
+        folder: Where.
+        fields: Of the recipe, added to every command that trains.
 
     Returns:
         What each command said, by the command, and by "python" what the other Python did.
@@ -36,7 +41,7 @@ def follow(page: Path, folder: Path) -> dict[str, str]:
             for line in block.splitlines():
                 program, *words = shlex.split(line)
                 assert program == "python"
-                short = SHORT if "jaxseg.train" in words else ()
+                short = fields if "jaxseg.train" in words else ()
                 said[line] = runs.python(*words, *short, cwd=folder).out
     return said
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from random_labels import patches
 
 from jaxseg import config as run_config
 from jaxseg.cli import set_compilation_cache, use_huge_pages
@@ -102,8 +103,7 @@ def ours(recipe: str, batch: int, size: tuple[int, int]) -> tuple[int, dict[str,
     model = build_model(config.model)
     state, optimizer = initial_state(config, model)
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, model.final_head.num_classes, (batch, size[0] // 8, size[1] // 8), np.uint8)
-    labels = labels.repeat(8, 1).repeat(8, 2)
+    labels = patches(model.final_head.num_classes, (batch, size[0] // 8, size[1] // 8))
     pixels = jax.device_put(rng.integers(0, 256, (batch, *size, 3), np.uint8))
     images = jax.device_put(rng.normal(0, 1, (batch, *size, 3)).astype(np.float32))
 

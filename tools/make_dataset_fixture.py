@@ -24,8 +24,8 @@ import mmseg.datasets  # noqa: E402
 from mmengine import Config  # noqa: E402
 
 CONFIGS = Path(mmseg.__path__[0]) / ".mim" / "configs"
-# Depths, pairs of images, volumes, and data sets that a description of their own defines.
-OTHER_KINDS = ("NYUDataset", "LEVIRCDDataset", "DecathlonDataset", "DSDLSegDataset", "BaseSegDataset", "BaseCDDataset")
+# Of no data set in particular, or of one that says itself what its classes are.
+PLAIN = ("BaseSegDataset", "BaseCDDataset", "DecathlonDataset", "DSDLSegDataset")
 NIGHT = "pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024_{}.py"
 BESIDES_THE_BASE = (NIGHT.format("dark-zurich-1920x1080"), NIGHT.format("night-driving-1920x1080"))
 
@@ -42,14 +42,19 @@ def types() -> dict[str, Any]:
     found = {}
     for name in sorted(mmseg.datasets.__all__):
         cls = getattr(mmseg.datasets, name)
-        if not hasattr(cls, "METAINFO") or name in OTHER_KINDS:
+        if not hasattr(cls, "METAINFO"):
+            continue
+        if name in PLAIN:
+            assert not cls.METAINFO, name
+            found[name] = {}
             continue
         with all_files_exist():
             dataset = cls(ann_file="", lazy_init=True)
         found[name] = {
-            "classes": dataset.metainfo["classes"],
-            "palette": [tuple(color) for color in dataset.metainfo["palette"]],
+            "classes": cls.METAINFO["classes"],
+            "palette": [tuple(color) for color in cls.METAINFO.get("palette", ())],
             "image_suffix": dataset.img_suffix,
+            "image_suffix2": getattr(dataset, "img_suffix2", None),
             "label_suffix": dataset.seg_map_suffix,
             "reduce_zero_label": dataset.reduce_zero_label,
             "ignore_index": dataset.ignore_index,
@@ -62,12 +67,13 @@ def data_sets(config: dict[str, Any]) -> list[dict[str, Any]]:
     inner = config.get("datasets") or ([config["dataset"]] if "dataset" in config else None)
     if inner is not None:
         return [one for each in inner for one in data_sets(each)]
-    metainfo = config.get("metainfo") or {}
+    metainfo, prefix = config.get("metainfo") or {}, config["data_prefix"]
     return [
         {
             "type": config["type"],
-            "image_dir": config["data_prefix"]["img_path"],
-            "label_dir": config["data_prefix"]["seg_map_path"],
+            "image_dir": prefix["img_path"],
+            "image_dir2": prefix.get("img_path2"),
+            "label_dir": prefix.get("seg_map_path", prefix.get("depth_map_path")),
             "split_file": config.get("ann_file"),
             "reduce_zero_label": config.get("reduce_zero_label"),
             "classes": metainfo.get("classes"),

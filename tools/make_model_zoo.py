@@ -80,12 +80,14 @@ def count(name: str, counted: dict[str, tuple[str, str]]) -> tuple[str, str]:
     """Parameters and operations of a recipe; `counted` has those of structures that were seen before."""
     config = json.loads(to_json(load_recipe(recipe_names()[name])))
     transforms = config["data"]["train"]["transforms"]
-    height, width = next(t["crop_size"] for t in transforms if "crop_size" in t)
+    pads = [t["size"] for t in transforms if t["type"] == "Pad"]  # what is not cropped is as large as it is padded to
+    height, width = next((t["crop_size"] for t in transforms if "crop_size" in t), pads[-1] if pads else None)
+    channels = len(config["preprocess"]["mean"])
     structure = {key: value for key, value in config["model"].items() if key != "test_cfg"}
-    key = json.dumps([_without_losses(structure), height, width], sort_keys=True)
+    key = json.dumps([_without_losses(structure), height, width, channels], sort_keys=True)
     if key not in counted:
         model = with_some_vocabulary(build_model(load_recipe(recipe_names()[name]).model))
-        images = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+        images = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
         with target_platform("tpu"):  # the plain forms
             variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
             lowered = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(variables, images)

@@ -22,6 +22,7 @@ from collections.abc import Callable
 import numpy as np
 import reference_environment
 import torch
+from random_labels import patches
 
 # isort: split
 import mmseg.models  # noqa: F401
@@ -58,8 +59,8 @@ def build(path: str, batch: int, size: tuple[int, int]) -> tuple[int, dict[str, 
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.normal(0, 1, (batch, 3, *size)).astype(np.float32))
-    labels = rng.integers(0, model.decode_head.num_classes if hasattr(model.decode_head, "num_classes") else 2,
-                          (batch, 1, size[0] // 8, size[1] // 8)).repeat(8, 2).repeat(8, 3)  # fmt: skip
+    classes = model.decode_head.num_classes if hasattr(model.decode_head, "num_classes") else 2
+    labels = patches(classes, (batch, size[0] // 8, size[1] // 8))[:, None].astype(np.int64)
     meta = {"ori_shape": size, "img_shape": size, "pad_shape": size, "padding_size": [0, 0, 0, 0]}
     samples = [
         SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(label)), metainfo=dict(meta)) for label in labels

@@ -89,6 +89,11 @@ CLASSES: dict[str, dict[str, int]] = {
         "background": 0x282C34, "disk": 0xE76F51, "box": 0x2A9D8F, "triangle": 0xE9C46A, "ring": 0x5A78DC,
         "cross": 0xC85AB4,
     },
+    "HSIDrive20": {
+        "unlabelled": 0x000000, "road": 0x4D4D4D, "road marks": 0xFFFFFF, "vegetation": 0x00FF00,
+        "painted metal": 0xFF0000, "sky": 0x0000FF, "concrete": 0x663300, "pedestrian": 0xFFFF00, "water": 0x00CFFA,
+        "unpainted metal": 0xFFA600, "glass": 0x00CCCC,
+    },
     "iSAID": {
         "background": 0x000000, "ship": 0x00003F, "store_tank": 0x003F3F, "baseball_diamond": 0x003F00,
         "tennis_court": 0x003F7F, "basketball_court": 0x003FBF, "Ground_Track_Field": 0x003FFF, "Bridge": 0x007F3F,
@@ -99,6 +104,7 @@ CLASSES: dict[str, dict[str, int]] = {
         "impervious_surface": 0xFFFFFF, "building": 0x0000FF, "low_vegetation": 0x00FFFF, "tree": 0x00FF00,
         "car": 0xFFFF00, "clutter": 0xFF0000,
     },
+    "LEVIRCD": {"background": 0x000000, "changed": 0xFFFFFF},
     "LIP": {
         "Background": 0x000000, "Hat": 0x800000, "Hair": 0xFF0000, "Glove": 0x005500, "Sunglasses": 0xAA0033,
         "UpperClothes": 0xFF5500, "Dress": 0x000055, "Coat": 0x0077DD, "Socks": 0x555500, "Pants": 0x005555,
@@ -200,3 +206,11 @@ CLASSES: dict[str, dict[str, int]] = {
         "background": 0x787878, "vessel": 0x06E6E6,
     },
 }  # fmt: skip
+
+# Kinds of scenes of NYU Depth V2, which names of its files begin with; they are no classes of pixels.
+NYU_SCENES = (
+    "printer_room", "bathroom", "living_room", "study", "conference_room", "study_room", "kitchen", "home_office",
+    "bedroom", "dinette", "playroom", "indoor_balcony", "laundry_room", "basement", "excercise_room", "foyer",
+    "home_storage", "cafe", "furniture_store", "office_kitchen", "student_lounge", "dining_room", "reception_room",
+    "computer_lab", "classroom", "office", "bookstore",
+)  # fmt: skip

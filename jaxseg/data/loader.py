@@ -1,5 +1,6 @@
 """Batches: an endless, resumable stream for training, and one pass in a fixed order for evaluation."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,8 @@ import numpy as np
 
 from jaxseg.data.sources import Source
 from jaxseg.data.transforms.base import Record, Size
+from jaxseg.data.transforms.png import expect_threads
+from jaxseg.data.transforms.windowed import read_windows
 from jaxseg.errors import ConfigError, DataError
 
 Batch = dict[str, Any]
@@ -45,6 +48,7 @@ def stack_records(records: Sequence[Record]) -> Batch:
         arrays = [record.get(key) for record in records]
         if arrays[0] is None:
             continue
+        _check_alike(records, arrays, key)
         other = next((i for i, a in enumerate(arrays) if a is None or a.shape != arrays[0].shape), None)
         if other is not None:
             first, second = (f"{_file(records[i])} is {_shape(arrays[i])}" for i in (0, other))
@@ -59,6 +63,18 @@ def stack_records(records: Sequence[Record]) -> Batch:
 
 def _shape(array: np.ndarray | None) -> str:
     return "missing" if array is None else "x".join(str(n) for n in array.shape[:2]) + " (h x w)"
+
+
+def _check_alike(records: Sequence[Record], arrays: Sequence[np.ndarray | None], key: str) -> None:
+    """Refuses images of unequal channels or types, which stacking would change without a word."""
+    kinds = [(a.shape[2:], a.dtype if key == "image" else None) for a in arrays if a is not None]
+    other = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), None)
+    if other is not None and len(kinds) == len(arrays):
+        first, second = (
+            f"{_file(records[i])} has {arrays[i].shape[2] if arrays[i].ndim == 3 else 1} of {arrays[i].dtype}"
+            for i in (0, other)
+        )
+        raise DataError(f"A batch needs {key}s with equally many channels and of one type, but {first} and {second}.")
 
 
 class TrainBatches(Iterator[Batch]):
@@ -126,17 +142,17 @@ def train_batches(
         raise DataError(f"{source.name} is empty: there is nothing to train on.")
     import grain  # takes a second to import, which only those who train should pay
 
-    _one_opencv_thread()
+    threads = max(read_threads, 1)
+    _share_cores(threads)
     dataset = (
         grain.MapDataset.source(source)
         .seed(int(seed))
         .shuffle()
         .repeat(max(_ENDLESS // len(source), 1))
-        .random_map(transform)
+        .random_map(read_windows(transform))
         .batch(local, batch_fn=stack_records)
     )
     dataset = dataset[process_index::process_count][start_step:]
-    threads = max(read_threads, 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
     stream = dataset.to_iter_dataset(options)
     if num_workers > 0:
@@ -144,17 +160,18 @@ def train_batches(
         workers = grain.MultiprocessingOptions(
             num_workers=num_workers, per_worker_buffer_size=max(-(-prefetch // num_workers), 1)
         )
-        stream = stream.mp_prefetch(workers, worker_init_fn=_start_worker)
+        stream = stream.mp_prefetch(workers, worker_init_fn=functools.partial(_start_worker, threads))
     return TrainBatches(iter(stream))
 
 
-def _one_opencv_thread() -> None:
+def _share_cores(threads: int) -> None:
     """Pictures are worked on in parallel already; OpenCV's own threads would only get in each other's way."""
     cv2.setNumThreads(1)
+    expect_threads(threads)
 
 
-def _start_worker(worker_index: int, worker_count: int) -> None:
-    _one_opencv_thread()
+def _start_worker(threads: int, worker_index: int, worker_count: int) -> None:
+    _share_cores(threads)
 
 
 def _parse_flags() -> None:
@@ -220,7 +237,7 @@ def _plan(source: Source, batch_size: int, sizes: Sequence[Size]) -> list[list[i
 def _eval_stream(
     source: Source, transform: RecordTransform, batch_size: int, first: int, local: int, threads: int
 ) -> Iterator[Batch]:
-    _one_opencv_thread()
+    _share_cores(threads)
 
     def load(index: int) -> Record:
         return transform(source[index], np.random.default_rng(index))

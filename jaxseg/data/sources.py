@@ -1,18 +1,16 @@
 """Sources: the records of a data set's part, by number, and where they come from on disk."""
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from jaxseg.data.datasets import DATASETS, Color, DatasetInfo
+from jaxseg.data.files import class_names, find_files, find_root, own, split_names
+from jaxseg.data.meanings import understood
 from jaxseg.data.transforms.base import Record, Size
 from jaxseg.data.transforms.loading import image_size
 from jaxseg.errors import ConfigError, DataError, did_you_mean
 from jaxseg.visualize.palettes import default_palette
-
-_SHOWN = 5  # how many names of files an error lists
 
 
 @runtime_checkable
@@ -20,7 +18,8 @@ class Source(Protocol):
     """Random access to the records of one part (train, val, test) of a data set.
 
     Records have at least `meta`: `name`, `image_path`, `label_path` (None without labels), and what
-    LoadAnnotations needs: `num_classes`, `ignore_index`, `reduce_zero_label`, `label_map`.
+    LoadAnnotations needs: `num_classes`, `ignore_index`, `reduce_zero_label`, `label_map`. Sets with two images have
+    `image_path2` there, and those whose classes are kinds of scenes `category_id`.
     """
 
     name: str
@@ -41,13 +40,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Pairs of image and mask files, in the order of the images' paths.
+    """Image files with their masks, in the order of the images' paths.
 
     Attributes:
         name: the data set's and the part's, for messages.
-        stems: names of the pairs, relative to the folders, without suffix.
+        stems: names of the records: relative to the folder of images, without suffix.
         image_paths: a path for each.
         label_paths: a path for each, or None for images without masks.
+        more_meta: further fields of the records' `meta`, a value for each record.
     """
 
     name: str
@@ -59,6 +59,7 @@ class FolderSource:
     stems: Sequence[str] = field(repr=False)
     image_paths: Sequence[str] = field(repr=False)
     label_paths: Sequence[str] | None = field(repr=False)
+    more_meta: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -73,25 +74,30 @@ class FolderSource:
             "reduce_zero_label": self.reduce_zero_label,
             "label_map": self.label_map,
         }
-        return {"meta": meta}
+        return {"meta": meta | {name: values[index] for name, values in self.more_meta.items()}}
 
     def size(self, index: int) -> Size:
         """Height and width of an image, of its header."""
         return image_size(self.image_paths[index])
 
 
+@understood
 def build_source(data: Mapping[str, Any], part: str) -> Source:
     """Makes the source of one part, "train", "val" or "test", of `config.data`.
 
     `data.dataset` names a row of `DATASETS`; every other field that is not None overrides that row:
-    `classes`, `palette`, `image_dir`, `label_dir`, `image_suffix`, `label_suffix`, `ignore_index`,
-    `reduce_zero_label`, `label_map`. Classes that are a selection of the row's own, in any order, select: the
-    rest is ignored. `data[part]` may have any of these fields too, `dataset` and `root` among them; they hold
-    for that part.
+    `classes`, `palette`, `image_dir`, `image_dir2`, `label_dir`, `image_suffix`, `image_suffix2`, `label_suffix`,
+    `ignore_index`, `reduce_zero_label`, `label_map`, `image_key`, `label_key`. Classes that are a selection of the
+    row's own, in any order, select: the rest is ignored. `data[part]` may have any of these fields too, `dataset` and
+    `root` among them; they hold for that part.
 
     `data[part]` has `split`, the name to fill into the folders (the row may call "train", "val" and "test"
-    otherwise: `DatasetInfo.splits`), and `split_file`, a text file with one name a line, which then are the
-    records, in that order. Of several splits and of several files the records follow one another.
+    otherwise: `DatasetInfo.splits`; several are "train+val", or a tuple), and `split_file`, a text file with one name
+    a line, which then are the records, in that order. Of several splits and of several files the records follow one
+    another. With `sources` the part is made of several data sets: see `jaxseg.data.mixture.build_mixture`.
+
+    Where `data` has a list `unpaired`, images without a mask are left out and their paths appended to it, unless none
+    has one; the check of a data set wants to see the rest.
 
     Raises:
         DataError: an unknown data set, a missing root or folder, nothing in it, images without masks, a split
@@ -100,46 +106,97 @@ def build_source(data: Mapping[str, Any], part: str) -> Source:
     """
     if data.get(part) is None:
         raise ConfigError(f"data.{part} is not set, so the data set {data.get('dataset')} has no such part.")
+    if data[part].get("sources"):
+        from jaxseg.data.mixture import build_mixture  # it builds its parts with this function
+
+        return build_mixture(data, part)
     data = {**data, **{name: value for name, value in data[part].items() if value is not None}}
     key = data.get("dataset")
     if key not in DATASETS:
         raise DataError(f"data.dataset is {key!r}. {did_you_mean(str(key), DATASETS)}")
-    info = DATASETS[key]
-    if info.generated:
-        from jaxseg.data.demo import DemoSource  # it imports this module's neighbours
+    return _KINDS[DATASETS[key].kind](data, key, DATASETS[key], part)
 
-        return DemoSource.from_config(data, part)
 
-    labels = _labels(data, key, info)
-    named = data.get("split") or part
-    splits = [own for name in _tuple(named) for own in _tuple(info.splits.get(name, name))]
-    root = Path(os.path.expanduser(data.get("root") or ""))
-    if not data.get("root") or not root.is_dir():
-        raise DataError(
-            f"data.root is {data.get('root')!r}, which is not a folder. Give the folder that holds the data "
-            f"set {key}: it has {info.image_dir.format(split=splits[0])} and "
-            f"{info.label_dir.format(split=splits[0])} in it."
-        )
-    stems, images, masks = [], [], []
+def _folder_source(data: Mapping[str, Any], key: str, info: DatasetInfo, part: str) -> FolderSource:
+    """Images and masks in folders."""
+    labels = label_fields(data, key, info)
+    splits = split_names(data, info, part)
+    folders = [folder.format(split=splits[0]) for folder in (info.image_dir, info.image_dir2, info.label_dir) if folder]
+    root = find_root(data, key, ", ".join(folders[:-1]) + f" and {folders[-1]}")
+    stems, images, seconds, masks = [], [], [], []
     for split in splits:
-        found = _find_pairs(data, info, root, part, split)
-        stems, images = stems + found[0], images + found[1]
-        masks = None if found[2] is None else masks + found[2]
+        files = find_files(data, info, root, part, split)
+        stems, images = stems + files.stems, images + files.images
+        seconds = None if files.images2 is None else seconds + files.images2
+        masks = None if files.labels is None else masks + files.labels
+    more = {} if seconds is None else {"image_path2": seconds}
+    if info.depth:
+        more["category_id"] = [_scene(stem, labels["classes"]) for stem in stems]
     name = f"{key} {'+'.join(splits)}"
-    return FolderSource(name, **labels, stems=stems, image_paths=images, label_paths=masks)
+    return FolderSource(name, **labels, stems=stems, image_paths=images, label_paths=masks, more_meta=more)
 
 
-def _own(data: Mapping[str, Any], info: DatasetInfo, name: str) -> Any:
-    value = data.get(name)
-    return getattr(info, name) if value is None else value
+def _scene(stem: str, scenes: Sequence[str]) -> int:
+    """The number of the kind of scene that a name begins with, before "_" and a number; -1 where it is none."""
+    name = stem.rpartition("/")[2]
+    start = next((place for place, character in enumerate(name) if character.isdigit()), len(name) + 1)
+    return scenes.index(name[: start - 1]) if name[: start - 1] in scenes else -1
 
 
-def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, Any]:
+def _demo_source(data: Mapping[str, Any], key: str, info: DatasetInfo, part: str) -> Source:
+    """Generated pictures."""
+    from jaxseg.data.demo import DemoSource  # it imports this module's neighbours
+
+    return DemoSource.from_config(data, part)
+
+
+def _volume_source(data: Mapping[str, Any], key: str, info: DatasetInfo, part: str) -> Source:
+    """Volumes that a dataset.json lists, which has the names of the classes, too."""
+    from jaxseg.data.volumes import VolumeSource, find_volumes, read_listing
+
+    listing = read_listing(find_root(data, key, "dataset.json"))
+    info = replace(info, classes=listing.classes, label_map=listing.label_map)
+    splits = split_names(data, info, part)
+    files = [find_volumes(data, listing, split, part) for split in splits]
+    stems, images = ([path for one in files for path in one[place]] for place in (0, 1))
+    labels = None if any(one[2] is None for one in files) else [path for one in files for path in one[2]]
+    return VolumeSource(
+        f"{key} {'+'.join(splits)}", **label_fields(data, key, info), stems=stems, image_paths=images,
+        label_paths=labels,
+    )  # fmt: skip
+
+
+def _record_source(data: Mapping[str, Any], key: str, info: DatasetInfo, part: str) -> Source:
+    """Examples in array_record files, with the names of the classes if they are there."""
+    from jaxseg.data.array_records import RecordSource, read_features
+
+    for name, only in (("masks", "indices"), ("channels", None)):
+        if data.get(name) not in (None, only):
+            raise ConfigError(f"data.{name} is {data[name]!r}; {key} has RGB images and masks of indices only.")
+    root = find_root(data, key, "features.json, dataset_info.json and files whose names have .array_record")
+    features = read_features(root, own(data, info, "image_key"), own(data, info, "label_key"))
+    info = replace(info, classes=features.classes)
+    splits = split_names(data, info, part)
+    return RecordSource(
+        f"{key} {'+'.join(splits)}", **label_fields(data, key, info), features=features, shards=features.files(splits)
+    )
+
+
+# By `DatasetInfo.kind`.
+_KINDS: dict[str, Callable[[Mapping[str, Any], str, DatasetInfo, str], Source]] = {
+    "demo": _demo_source,
+    "folder": _folder_source,
+    "records": _record_source,
+    "volumes": _volume_source,
+}
+
+
+def label_fields(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, Any]:
     """What labels mean: classes, palette, ignore_index, reduce_zero_label, label_map."""
-    ignore = int(_own(data, info, "ignore_index"))
-    palette = tuple(tuple(int(part) for part in color) for color in _own(data, info, "palette"))
+    ignore = int(own(data, info, "ignore_index"))
+    palette = tuple(tuple(int(part) for part in color) for color in own(data, info, "palette"))
     try:
-        label_map = {int(raw): int(new) for raw, new in dict(_own(data, info, "label_map")).items()}
+        label_map = {int(raw): int(new) for raw, new in dict(own(data, info, "label_map")).items()}
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"data.label_map is {data.get('label_map')!r}; it must be {{number: class index}}."
@@ -147,7 +204,7 @@ def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, A
     if ignore != info.ignore_index and data.get("label_map") is None:
         label_map = {raw: ignore if new == info.ignore_index else new for raw, new in label_map.items()}
 
-    classes = _class_names(data.get("classes"))
+    classes = class_names(data.get("classes"))
     if not classes and not info.classes:
         raise ConfigError(
             f"data.classes is not set, and {key} has none of its own. Give the names of the classes in the "
@@ -183,7 +240,7 @@ def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, A
         "classes": classes,
         "palette": palette,
         "ignore_index": ignore,
-        "reduce_zero_label": bool(_own(data, info, "reduce_zero_label")),
+        "reduce_zero_label": bool(own(data, info, "reduce_zero_label")),
         "label_map": label_map,
     }
 
@@ -191,128 +248,3 @@ def _labels(data: Mapping[str, Any], key: str, info: DatasetInfo) -> dict[str, A
 def _spelling(name: str) -> str:
     """What two spellings of a name have in common."""
     return "".join(character for character in name.casefold() if character.isalnum()) or name
-
-
-def _class_names(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    if not isinstance(value, str):
-        names = tuple(value or ())
-    else:
-        if not Path(value).is_file():
-            raise ConfigError(f"data.classes is {value!r}: no such file. Give names, or a text file with one a line.")
-        lines = Path(value).read_text(encoding="utf-8").splitlines()
-        names = tuple(line.strip() for line in lines if line.strip())
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"data.classes has {twice!r} twice.")
-    return names
-
-
-def _tuple(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _find_pairs(
-    data: Mapping[str, Any], info: DatasetInfo, root: Path, part: str, split: str
-) -> tuple[list[str], list[str], list[str] | None]:
-    """Names, images and masks of one split."""
-    image_suffix = _tuple(_own(data, info, "image_suffix"))
-    label_suffix = _tuple(_own(data, info, "label_suffix"))
-    split_files = [name for name in _tuple(_own(data, info, "split_file")) if name]
-    image_dir = _folder(root, _own(data, info, "image_dir"), split, bool(split_files), "image_dir")
-    label_template = data.get("label_dir")
-    if label_template is None:
-        label_template = info.label_dirs.get(split, info.label_dir)
-    label_dir = _folder(root, label_template, split, bool(split_files), "label_dir") if label_template else None
-
-    images = _scan(image_dir, image_suffix)
-    masks = _scan(label_dir, label_suffix) if label_dir else None
-    stems = []
-    for name in split_files:
-        stems += _read_split(root, name, split, part, images, image_dir, image_suffix)
-    if not split_files:
-        stems = sorted(images, key=lambda stem: images[stem])
-        if not stems:
-            raise DataError(
-                f"{image_dir} has no images that end in {', '.join(image_suffix)}, so data.{part} is empty. "
-                "Set data.image_suffix if they end otherwise."
-            )
-    if masks is not None:
-        missing = [stem for stem in stems if stem not in masks]
-        if missing:
-            listed = ", ".join(images[stem] for stem in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-            raise DataError(
-                f"{len(missing)} of {len(stems)} images in {image_dir} have no mask in {label_dir}: "
-                f"{listed}. A mask has the image's name and ends in {' or '.join(label_suffix)} "
-                f"(data.label_suffix); add them, or list the images to use in data.{part}.split_file."
-            )
-    image_paths = [os.path.join(image_dir, images[stem]) for stem in stems]
-    label_paths = None if masks is None else [os.path.join(label_dir, masks[stem]) for stem in stems]
-    return stems, image_paths, label_paths
-
-
-def _folder(root: Path, template: str, split: str, listed: bool, name: str) -> Path:
-    folder = root / template.format(split=split)
-    if folder.is_dir():
-        return folder
-    if listed and "{split}" in template:
-        whole = root / template.replace("{split}", "").rstrip("/")
-        if whole.is_dir():
-            return whole
-    parent = folder.parent
-    while not parent.is_dir():
-        parent = parent.parent
-    wanted = folder.relative_to(parent).parts[0]
-    near = [entry.name for entry in parent.iterdir() if entry.is_dir()]
-    raise DataError(
-        f"{folder} does not exist. Set data.{name} (it is {template!r}) or the part's `split` ({split!r}). "
-        f"In {parent}, for {wanted!r}: {did_you_mean(wanted, near)}"
-    )
-
-
-def _scan(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """Files below a folder by stem: path relative to the folder, without suffix -> with it."""
-    found: dict[str, str] = {}
-    longest_first = sorted(suffixes, key=len, reverse=True)
-    for base, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            suffix = next((end for end in longest_first if name.lower().endswith(end.lower())), None)
-            if suffix is None or name.startswith("."):
-                continue
-            path = Path(base, name).relative_to(folder).as_posix()
-            stem = path[: len(path) - len(suffix)]
-            if stem in found:
-                raise DataError(f"{folder} has both {found[stem]} and {path}: remove one, or narrow the suffixes.")
-            found[stem] = path
-    return found
-
-
-def _read_split(
-    root: Path,
-    split_file: str,
-    split: str,
-    part: str,
-    images: dict[str, str],
-    image_dir: Path,
-    suffixes: tuple[str, ...],
-) -> list[str]:
-    name = split_file.format(split=split)
-    path = next((place for place in (root / name, Path(name)) if place.is_file()), None)
-    if path is None:
-        raise DataError(f"data.{part}.split_file is {split_file!r}: no such file in {root} or the current folder.")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line]
-    if not lines:
-        raise DataError(f"{path} (data.{part}.split_file) is empty; it needs one name a line.")
-    stems, missing = [], []
-    for line in lines:
-        suffix = next((end for end in suffixes if line.lower().endswith(end.lower())), "")
-        stem = line[: len(line) - len(suffix)]
-        (stems if stem in images else missing).append(stem)
-    if missing:
-        listed = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-        raise DataError(
-            f"{path} (data.{part}.split_file) names {len(missing)} of {len(lines)} images that are not in "
-            f"{image_dir} with the suffix {' or '.join(suffixes)}: {listed}. For the first: "
-            f"{did_you_mean(missing[0], images)}"
-        )
-    return stems

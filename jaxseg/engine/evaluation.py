@@ -5,14 +5,16 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from jaxseg.data import Source, eval_batches
+from jaxseg.data.transforms.base import refuse_mixing
 from jaxseg.engine.mesh import by_batch, replicated, to_devices, to_hosts
 from jaxseg.inference import check_test_cfg, make_predict
-from jaxseg.metrics import ConfusionMatrix, count_pixels, mean_iou, summary
+from jaxseg.metrics import ConfusionMatrix, count_pixels, count_several, mean_iou, of_presence, summary
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.registry import Config
 
@@ -22,12 +24,12 @@ class Evaluation(NamedTuple):
 
     Attributes:
         metrics: Scores in percent, see `jaxseg.metrics.summary`.
-        confusion: Pixels by true (rows) and predicted class.
+        confusion: Pixels by true (rows) and predicted class; of several classes a pixel a 2x2 matrix each.
         image_scores: Mean IoU, 0 to 1, of every image of the source; NaN where nothing counts.
     """
 
     metrics: dict[str, Any]
-    confusion: Int[np.ndarray, "c c"]
+    confusion: Int[np.ndarray, "*k c c"]
     image_scores: Float[np.ndarray, " n"]
 
 
@@ -44,7 +46,7 @@ class Evaluator:
         read_threads: Threads that decode and transform.
 
     Raises:
-        ConfigError: The model's `test_cfg` can't be used.
+        ConfigError: The model's `test_cfg` can't be used, or the transforms mix records.
     """
 
     def __init__(
@@ -58,8 +60,9 @@ class Evaluator:
         read_threads: int = 2,
     ):
         check_test_cfg(model.test_cfg)
+        refuse_mixing(transform, "to evaluate with")
         self.model, self.preprocess, self.source, self.transform = model, preprocess, source, transform
-        devices = mesh.shape["data"]
+        devices = mesh.size
         self.batch_size = -(-batch_size // devices) * devices
         self.mesh, self.read_threads = mesh, read_threads
         self._step = jit(self._count, out_shardings=(replicated(mesh), by_batch(mesh)))
@@ -71,10 +74,13 @@ class Evaluator:
             DataError: A file can't be used.
         """
         num_classes = len(self.source.classes)
-        matrix = jax.device_put(ConfusionMatrix.empty(num_classes), replicated(self.mesh))
+        matrix = None
         image_scores = np.full(len(self.source), np.nan)
         done = 0
         for batch in self._batches():
+            if matrix is None:
+                empty = ConfusionMatrix.empty(num_classes, multi_label=batch["label"].ndim == 4)
+                matrix = jax.device_put(empty, replicated(self.mesh))
             matrix, scores = self._step(variables, matrix, to_devices(batch, self.mesh))
             index, scores = to_hosts((self._gather(batch["index"]), scores))
             image_scores[index[index >= 0]] = scores[index >= 0]
@@ -99,7 +105,11 @@ class Evaluator:
     def _count(
         self, variables: Mapping[str, Any], matrix: ConfusionMatrix, batch: Mapping[str, Array]
     ) -> tuple[ConfusionMatrix, Float[Array, " b"]]:
-        predict = make_predict(self.model, self.preprocess, size=batch["label"].shape[1:3])
+        multi_label = batch["label"].ndim == 4
+        predict = make_predict(self.model, self.preprocess, batch["label"].shape[1:3], multi_label)
         predictions, _ = predict(variables, batch["image"])
+        if multi_label:
+            counts = count_several(predictions, batch["label"])
+            return matrix.add(counts.sum(0)), jnp.nanmean(of_presence(counts), axis=-1)
         counts = count_pixels(predictions, batch["label"], len(self.source.classes))
         return matrix.add(counts.sum(0)), mean_iou(counts)

@@ -9,11 +9,13 @@ import numpy as np
 
 from jaxseg import config as run_config
 from jaxseg.engine.evaluation import Evaluation, Evaluator
+from jaxseg.engine.mesh import to_hosts
 from jaxseg.engine.state import parameter_count
 from jaxseg.engine.writer import read_records
 from jaxseg.inference import make_predict
 from jaxseg.models.layers.platform import jit
 from jaxseg.models.registry import Config
+from jaxseg.visualize.bands import as_picture
 from jaxseg.visualize.report import Example, write_report
 
 EXAMPLES = 6  # of the best and of the worst images
@@ -42,6 +44,7 @@ def report_run(
     Returns:
         The path of report.html; None on processes other than the first.
     """
+    variables = to_hosts(variables)  # by all processes together; afterwards process 0 goes on without the others
     if jax.process_index() != 0:
         return None
     source = evaluator.source
@@ -59,7 +62,7 @@ def report_run(
         config_text=run_config.to_json(config),
         records=read_records(workdir) if workdir else [],
         metrics=evaluation.metrics,
-        confusion=evaluation.confusion,
+        confusion=evaluation.confusion if evaluation.confusion.ndim == 2 else None,
         classes=source.classes,
         palette=source.palette,
         examples=_examples(evaluator, variables, evaluation.image_scores),
@@ -72,18 +75,18 @@ def _examples(evaluator: Evaluator, variables: Mapping[str, Any], scores: np.nda
     """The images with the lowest and the highest scores, with their predictions."""
     order = [int(i) for i in np.argsort(scores, kind="stable") if np.isfinite(scores[i])]
     chosen = sorted({*order[:EXAMPLES], *order[-EXAMPLES:]}, key=order.index)
-    # Local copies, so that process 0 can go on without the others.
-    variables = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), variables)
     compiled: dict[tuple[int, int], Any] = {}
     examples = []
     for index in chosen:
         record = evaluator.transform(evaluator.source[index], np.random.default_rng(index))
         truth, image = record["label"], record["image"]
         if truth.shape not in compiled:
-            compiled[truth.shape] = jit(make_predict(evaluator.model, evaluator.preprocess, truth.shape))
+            several = truth.ndim == 3
+            compiled[truth.shape] = jit(make_predict(evaluator.model, evaluator.preprocess, truth.shape[:2], several))
         labels, _ = compiled[truth.shape](variables, image[None])
-        if image.shape[:2] != truth.shape:
-            image = _fit(image, truth.shape)
+        image = as_picture(image)
+        if image.shape[:2] != truth.shape[:2]:
+            image = _fit(image, truth.shape[:2])
         examples.append(Example(record["meta"]["name"], image, truth, np.asarray(labels[0]), float(scores[index])))
     return examples
 

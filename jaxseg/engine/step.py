@@ -11,12 +11,22 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Integer, Num, PRNGKeyArray
 
 from jaxseg.engine.state import TrainState
+from jaxseg.errors import ConfigError
 from jaxseg.losses import Logs, model_losses
 from jaxseg.models.registry import Config
 
 
 def normalise(images: Num[Array, "b h w c"], mean: Sequence[float], std: Sequence[float]) -> Float[Array, "b h w c"]:
-    """(images - mean) / std in float32, channel by channel; `mean` and `std` are in the images' units."""
+    """(images - mean) / std in float32, channel by channel; `mean` and `std` are in the images' units.
+
+    Raises:
+        ConfigError: There are not as many of them as channels.
+    """
+    if len(mean) not in (1, images.shape[-1]):
+        raise ConfigError(
+            f"images have {images.shape[-1]} channels, but preprocess.mean has {len(mean)} numbers (data.channels says "
+            "how many channels images have)"
+        )
     return (images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
 
 
@@ -34,7 +44,7 @@ def compute_losses(
     model: nn.Module,
     variables: Mapping[str, Any],
     images: Float[Array, "b h w c"],
-    labels: Integer[Array, "b h w"],
+    labels: Integer[Array, "b h w *k"],
     rng: PRNGKeyArray | None = None,
     train: bool = True,
     extras: Mapping[str, Array] | None = None,
@@ -45,7 +55,7 @@ def compute_losses(
         model: A segmentor.
         variables: {"params": ..., "batch_stats": ...}.
         images: Normalised images.
-        labels: Class indices.
+        labels: Class indices; or several classes a pixel, [b h w classes] of 0 and 1.
         rng: Key of dropout, stochastic depth, points and bases; None: nothing is dropped, and the others are always the
             same.
         train: Whether norm layers use, and learn from, the batch's statistics. If not, only the decode head
@@ -75,8 +85,8 @@ def make_train_step(
         preprocess: `mean` and `std`, in the units of the images.
         seed: Of dropout and stochastic depth; the key of a step is a function of it and the step alone.
 
-    A batch is {"image": uint8 [b h w c], "label": uint8 or int32 [b h w]}, and what else losses need. Logs are
-    scalars: "loss", the losses of every head, and "grad_norm" before clipping.
+    A batch is {"image": uint8, uint16 or float32 [b h w c], "label": uint8 or int32 [b h w]}, and what losses need.
+    Logs are scalars: "loss", the losses of every head, and "grad_norm" before clipping.
     """
 
     def train_step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Logs]:

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
 from jaxseg.errors import ConfigError, did_you_mean
-from jaxseg.losses.accuracy import pixel_accuracy
+from jaxseg.losses.accuracy import hits, pixel_accuracy, share_of_hits
 from jaxseg.losses.boundary import boundary_loss
 from jaxseg.losses.branches import ddr_losses, pid_losses, stdc_losses
-from jaxseg.losses.cross_entropy import cross_entropy_loss
+from jaxseg.losses.cross_entropy import cross_entropy_loss, reduce_losses, softmax_losses
 from jaxseg.losses.dice import dice_loss
 from jaxseg.losses.focal import focal_loss
 from jaxseg.losses.hausdorff import hausdorff_distance_loss
@@ -26,6 +26,7 @@ from jaxseg.losses.masks import check as check_mask_losses
 from jaxseg.losses.masks import mask2former_losses, maskformer_losses
 from jaxseg.losses.ohem_cross_entropy import ohem_cross_entropy
 from jaxseg.losses.presence import present_classes
+from jaxseg.losses.rows import by_rows, row_blocks
 from jaxseg.losses.samplers import SAMPLERS
 from jaxseg.losses.side_adapter import as_mask2former, side_adapter_losses
 from jaxseg.losses.silog import silog_loss
@@ -68,6 +69,13 @@ OWN_IGNORE_INDEX = {
     "TverskyLoss",
 }
 
+# Losses that know labels of several classes a pixel, all with `use_sigmoid`.
+MULTI_LABEL_LOSSES = {
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+}
+
 # Losses that are sums over pixels: the only ones that a sampler can choose pixels of.
 PIXEL_LOSSES = {
     "CrossEntropyLoss",
@@ -90,7 +98,7 @@ HEAD_LOSSES: dict[str, Callable[[Any, Any, Array, Mapping[str, Array]], Logs]] =
 def model_losses(
     model: Any,
     outputs: Mapping[str, Any],
-    labels: Integer[Array, "b h w"],
+    labels: Integer[Array, "b h w *k"],
     extras: Mapping[str, Array] | None = None,
 ) -> tuple[Float[Array, ""], Logs]:
     """Losses of every head of a segmentor that ran.
@@ -98,7 +106,7 @@ def model_losses(
     Args:
         model: The segmentor that made the outputs; its heads say which losses they have.
         outputs: What the heads returned, by the head's name; auxiliary heads run in training only.
-        labels: Class indices.
+        labels: Class indices; or several classes a pixel, [b h w classes] of 0 and 1.
         extras: What else a batch has for losses, such as an edge map.
 
     Returns:
@@ -117,23 +125,53 @@ def model_losses(
     return sum(value for key, value in logs.items() if "loss" in key), logs
 
 
-def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Array, "b h w"]) -> Logs:
+def head_losses(head: Any, logits: Float[Array, "b _ _ c"], labels: Integer[Array, "b h w *k"]) -> Logs:
     """Losses of a head with one map of logits, by their names, and its pixel accuracy "acc_seg" in percent.
 
     Logits are resized to the labels first. Losses of one name are summed; one whose name lacks "loss" is logged
     but not trained.
     """
-    logits = resize(logits, labels.shape[1:3], align_corners=head.align_corners)
     configs = loss_configs(head)
+    blocks = row_blocks(logits, labels) if labels.ndim == 3 else 1
+    if blocks > 1 and head.sampler is None and all(_is_of_pixels(config) for config in configs):
+        return _losses_by_rows(head, configs, logits, labels, blocks)
+    logits = resize(logits, labels.shape[1:3], align_corners=head.align_corners)
     weight = None
     if head.sampler is not None:
         weight = _sample(head, configs, logits, labels)
     logs: Logs = {}
     for config in configs:
         loss = jnp.mean(_evaluate(config, logits, labels, weight, head.ignore_index))  # of those not reduced
-        name = config.get("loss_name", DEFAULT_NAMES.get(config["type"], "loss"))
-        logs[name] = logs.get(name, 0.0) + loss
+        _add(logs, config, loss)
     logs["acc_seg"] = pixel_accuracy(logits, labels, head.ignore_index)
+    return logs
+
+
+def _add(logs: Logs, config: Mapping, loss: Float[Array, ""]) -> None:
+    name = config.get("loss_name", DEFAULT_NAMES.get(config["type"], "loss"))
+    logs[name] = logs.get(name, 0.0) + loss
+
+
+def _is_of_pixels(config: Mapping) -> bool:
+    """Whether it is a function of the losses of every pixel."""
+    return config["type"] == "CrossEntropyLoss" and not config.get("use_sigmoid")
+
+
+def _losses_by_rows(head: Any, configs: Sequence[Mapping], logits: Array, labels: Array, blocks: int) -> Logs:
+    """What `head_losses` gives, of logits that are large at the size of the labels."""
+
+    def of_block(logits: Array, labels: Array) -> tuple[list[Array], Array]:
+        fields = [{"class_weight": config.get("class_weight"), "ignore_index": head.ignore_index} for config in configs]
+        return [softmax_losses(logits, labels, **own) for own in fields], hits(logits, labels)
+
+    losses, found = by_rows(of_block, logits, labels, head.align_corners, blocks)
+    logs: Logs = {}
+    for config, loss in zip(configs, losses, strict=True):
+        own = ("type", "loss_weight", "loss_name", "use_sigmoid")
+        fields = {key: value for key, value in config.items() if key not in own}
+        fields |= {"ignore_index": head.ignore_index, "classes": logits.shape[-1]}
+        _add(logs, config, config.get("loss_weight", 1.0) * jnp.mean(reduce_losses(loss, labels, **fields)))
+    logs["acc_seg"] = share_of_hits(found, labels, head.ignore_index)
     return logs
 
 

@@ -10,7 +10,7 @@ from jaxseg.losses.common import reduce, refuse_pixel_weight
 
 def dice_loss(
     logits: Float[Array, "b h w c"],
-    labels: Integer[Array, "b h w"],
+    labels: Integer[Array, "b h w *k"],
     weight: Float[Array, "b h w"] | None = None,
     *,
     ignore_index: int | None = 255,
@@ -28,7 +28,8 @@ def dice_loss(
     Args:
         logits: Scores before sigmoid or softmax.
         labels: Class indices. A label that is no class, such as 255, is a target of zeros: its pixels count, as
-            pixels where no class is right. With one logit the target is class 0.
+            pixels where no class is right. With one logit the target is class 0. Or several classes a pixel, [b h w c]
+            of 0 and 1.
         weight: Not supported: there is no loss of each pixel.
         ignore_index: *Class* that is left out, or None. It is this loss's own, whatever the head's is.
         use_sigmoid: Sigmoid instead of softmax. Softmax leaves a single logit as it is.
@@ -53,7 +54,8 @@ def dice_loss(
         logits = jax.nn.softmax(logits)
     labels = jnp.maximum(labels.astype(jnp.int32), 0)
     kept = jnp.array(classes)
-    target = (labels[..., None] == kept).astype(logits.dtype)
+    target = (labels[..., kept] == 1) if labels.ndim == 4 else (labels[..., None] == kept)
+    target = target.astype(logits.dtype)
     probability = logits[..., kept] if len(classes) < logits.shape[-1] else logits
     axes = (1, 2, 3)
     both = jnp.sum(probability * target, axes)

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
 from jaxseg.errors import ConfigError
-from jaxseg.losses.common import class_weights, reduce
+from jaxseg.losses.common import class_targets, class_weights, reduce
 
 
 def focal_loss(
     logits: Float[Array, "b h w c"],
-    labels: Integer[Array, "b h w"],
+    labels: Integer[Array, "b h w *k"],
     weight: Float[Array, "b h w"] | None = None,
     *,
     ignore_index: int | None = 255,
@@ -29,7 +29,8 @@ def focal_loss(
 
     Args:
         logits: Scores before sigmoid.
-        labels: Class indices; pixels of `ignore_index` have loss 0. With one logit, label 1 is the positive.
+        labels: Class indices; pixels of `ignore_index` have loss 0. With one logit, label 1 is the positive. Or several
+            classes a pixel, [b h w c] of 0 and 1.
         weight: Factor of every pixel's loss, such as a sampler's.
         ignore_index: Label that does not count, or None.
         use_sigmoid: Must be True: there is no other form.
@@ -51,14 +52,12 @@ def focal_loss(
         if len(alpha) != classes:
             raise ConfigError(f"loss_decode.alpha has {len(alpha)} entries for {classes} classes")
         alpha = jnp.asarray(alpha, logits.dtype)
-    labels = labels.astype(jnp.int32)
-    valid = jnp.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
-    target = labels[..., None] == (1 if classes == 1 else jnp.arange(classes))
+    target, valid = class_targets(labels, classes, ignore_index)
     # Of what the logit says against the truth: log(1 + e^z) is the cross entropy, and its share of wrong is sigmoid(z).
     against = jnp.where(target, -logits, logits)
     wrong = jnp.exp(gamma * jax.nn.log_sigmoid(against))
     loss = jnp.where(target, alpha, 1 - jnp.asarray(alpha)) * wrong * jax.nn.softplus(against)
-    loss = jnp.where(valid[..., None], loss * class_weights(class_weight, logits), 0)
+    loss = jnp.where(valid, loss * class_weights(class_weight, logits), 0)
     if weight is not None:
         loss = loss * weight[..., None]
     return reduce(loss, reduction)

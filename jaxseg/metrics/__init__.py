@@ -1,5 +1,13 @@
 """Mergeable metric states."""
 
-from jaxseg.metrics.confusion import ConfusionMatrix, count_pixels, mean_iou, scores, summary
+from jaxseg.metrics.confusion import (
+    ConfusionMatrix,
+    count_pixels,
+    count_several,
+    mean_iou,
+    of_presence,
+    scores,
+    summary,
+)
 
-__all__ = ["ConfusionMatrix", "count_pixels", "mean_iou", "scores", "summary"]
+__all__ = ["ConfusionMatrix", "count_pixels", "count_several", "mean_iou", "of_presence", "scores", "summary"]

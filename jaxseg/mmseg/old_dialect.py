@@ -10,6 +10,11 @@ from jaxseg.mmseg.fields import Fields, Placed, tuples
 OURS = "every run does what this does"
 MACHINE = "the machine's business"
 AUGMENTED = "test-time augmentation is asked for when a model is used"
+# What is of colours, and not of what Normalize makes of them.
+COLOURED = (
+    "AdjustGamma", "CLAHE", "PhotoMetricDistortion", "RGB2Gray", "RandomCutOut", "RandomMosaic", "RandomRotate",
+    "Rerange",
+)  # fmt: skip
 LOADING = ("workers_per_gpu", "persistent_workers", "pin_memory", "prefetch_factor", "drop_last", "seed")
 WARMUP_FIELDS = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 POLICIES = ("poly", "CosineAnnealing", "step", "exp", "fixed")
@@ -214,6 +219,12 @@ def _dataset(fields: Fields, training: bool, found: Pipelines) -> dict[str, Any]
         inner = fields.section("dataset")
         fields.done(("times", "dataset"))
         return _dataset(inner, training, found)
+    if kind == "MultiImageMixDataset":
+        inner = _dataset(fields.section("dataset"), training, found)
+        mixing = {"pipeline": _pipeline(fields.sections("pipeline"), training, found)}
+        mixing["skip_type_keys"] = fields.take("skip_type_keys", None)
+        fields.done(("dataset", "pipeline", "skip_type_keys"))
+        return Placed({"type": kind, "dataset": inner, **mixing}, fields.where)
     if kind == "ConcatDataset":
         inner = [_dataset(item, training, found) for item in fields.sections("datasets")]
         fields.take("separate_eval", None)
@@ -287,6 +298,8 @@ def _pipeline(
             for name, allowed in (("size_divisor", None), ("pad_val", 0), ("seg_pad_val", 255)):
                 fields.expect(name, allowed)
             fields.done(("size",))
+        elif kind in COLOURED and normalised:
+            raise ConfigError(f"{fields.where}: {kind} after Normalize has no counterpart here; put it before")
         elif kind == "Resize" and inside and scale is None:
             fields.expect("min_size", None)
             fields.ignore_all_but((), "it keeps the size at a ratio of 1")

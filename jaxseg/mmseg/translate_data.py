@@ -1,27 +1,23 @@
 """Data sets and transforms of an MMSegmentation config, as `config.data`."""
 
-import dataclasses
-import os
-import posixpath
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxseg.data.datasets import DATASETS, REFERENCE_NAMES, DatasetInfo
-from jaxseg.data.transforms import TRANSFORMS, build_transforms
+from jaxseg.data.datasets import DATASETS, REFERENCE_NAMES, WITHOUT_ROW, DatasetInfo
+from jaxseg.data.files import as_tuple
 from jaxseg.errors import ConfigError, did_you_mean
 from jaxseg.mmseg.fields import Fields, tuples
+from jaxseg.mmseg.translate_transforms import READING, mixing_fields, translate_transforms
 
 PARTS = ("train", "val", "test")
-READING = "how files are read is the machine's business"
 LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "drop_last", "collate_fn")
 DATASET_FIELDS = (
     "type", "data_root", "data_prefix", "ann_file", "pipeline", "metainfo", "img_suffix", "seg_map_suffix",
-    "ignore_index", "reduce_zero_label",
+    "ignore_index", "reduce_zero_label", "img_suffix2", "depth_map_suffix",
 )  # fmt: skip
-# What the loader does without a transform.
-PACKING = ("PackSegInputs", "DefaultFormatBundle", "ImageToTensor", "ToTensor", "Collect")
 
 
 class Files(NamedTuple):
@@ -30,17 +26,20 @@ class Files(NamedTuple):
     image_dir: str
     label_dir: str
     split_file: str
+    image_dir2: str = ""
 
 
 class Dataset(NamedTuple):
-    """A part of the data as the reference describes it: the fields of a data set, and where its files are."""
+    """One data set as the reference describes it: its fields, and where its files are."""
 
     kind: str
     root: str
-    files: tuple[Files, ...]
+    files: Files
     fields: dict[str, Any]  # other fields of `config.data` that are given
     transforms: tuple[dict[str, Any], ...]
     where: str
+    split: str = ""  # where the files do not say it
+    times: int = 1  # how often it comes in one pass
 
 
 def translate_data(config: Fields, pad: Mapping[str, Any], ignore_index: int = 255) -> tuple[dict[str, Any], int]:
@@ -72,7 +71,7 @@ def translate_data(config: Fields, pad: Mapping[str, Any], ignore_index: int = 2
         sampler.ignore("the order is of config.seed in training; scores do not depend on it", "shuffle", "seed")
         sampler.ignore("no image is evaluated twice", "round_up")
         sampler.done(("type", "shuffle"))
-        datasets[part] = _dataset(loader.section("dataset"), pad if part == "train" else None, ignore_index)
+        datasets[part] = _datasets(loader.section("dataset"), pad if part == "train" else None, ignore_index)
         loader.done(("batch_size", "dataset", "sampler", *LOADING))
     for part in ("train", "val"):
         if part not in datasets and (part == "train" or "test" not in datasets):
@@ -84,63 +83,68 @@ def translate_data(config: Fields, pad: Mapping[str, Any], ignore_index: int = 2
         "test": datasets.get("test", datasets.get("val")),
     }
 
-    rows = {part: _rows(dataset) for part, dataset in datasets.items()}
-    row = next((row for row in rows["train"] if all(row in rows[part] for part in PARTS)), next(iter(rows["train"])))
-    root, parts = datasets["train"].root, {}
-    for part, dataset in datasets.items():
-        own = row if row in rows[part] else next(iter(rows[part]))
-        place = {} if own == row else {"dataset": own}
-        place |= {} if dataset.root == root else {"root": dataset.root}
-        given = {name: value for name, value in dataset.fields.items() if value != getattr(DATASETS[own], name)}
-        parts[part] = {**place, **rows[part][own], **given}
+    row, root, parts = _common_row(datasets), datasets["train"][0].root, {}
+    for part, members in datasets.items():
+        parts[part] = _together(members, row, root) or _sources(members, row, root)
     # What holds for all parts is said once.
     shared = {
         name: value
         for name, value in parts["train"].items()
-        if not name.startswith("split") and all(name in parts[part] and parts[part][name] == value for part in PARTS)
+        if name not in ("split", "split_file", "sources")
+        and all(name in parts[part] and parts[part][name] == value for part in PARTS)
     }
     for part, fields in parts.items():
         own = {name: value for name, value in fields.items() if name not in shared}
-        parts[part] = {"split": part, "split_file": None, **own, "transforms": datasets[part].transforms}
+        transforms = datasets[part][0].transforms
+        parts[part] = {"split": part, "split_file": None, "sources": (), **own, "transforms": transforms}
     return common.data(row, root, **shared, **parts), images
 
 
-def _dataset(fields: Fields, pad: Mapping[str, Any] | None, ignore_index: int) -> Dataset:
-    """Reads one part: a data set, repeated or not, or several that follow one another."""
+def _datasets(fields: Fields, pad: Mapping[str, Any] | None, ignore_index: int) -> tuple[Dataset, ...]:
+    """Reads one part: a data set, or several that follow one another; `pad` if it is one to train on."""
+    members = _members(fields, ignore_index)
+    for each in members[1:]:
+        if each.transforms != members[0].transforms:
+            raise ConfigError(f"{each.where}.pipeline differs from {members[0].where}.pipeline; a part has one here")
+    # Only how much more often than another one comes matters, and no image is evaluated twice.
+    times = math.gcd(*(each.times for each in members))
+    return tuple(
+        each._replace(transforms=_padded(each.transforms, pad), times=1 if pad is None else each.times // times)
+        for each in members
+    )
+
+
+def _members(fields: Fields, ignore_index: int, outside: bool = True) -> list[Dataset]:
+    """The data sets within wrappers, in order; what repeats all of them is left out."""
     kind = fields.text("type")
-    while kind == "RepeatDataset":
-        fields.ignore("training never runs out of passes", "times", "lazy_init")
+    if kind == "RepeatDataset":
+        if outside:
+            fields.ignore("training never runs out of passes", "times")
+        times = fields.whole("times", 1)
+        fields.ignore(READING, "lazy_init")
         inner = fields.section("dataset")
-        fields.done()
-        fields, kind = inner, inner.text("type")
+        fields.done(("dataset", "times"))
+        return [each._replace(times=each.times * times) for each in _members(inner, ignore_index, outside)]
+    if kind == "MultiImageMixDataset":
+        fields.ignore(READING, "lazy_init")
+        more = translate_transforms(mixing_fields(fields), False)
+        inner = fields.section("dataset")
+        fields.done(("dataset", "pipeline", "skip_type_keys"))
+        return [each._replace(transforms=(*each.transforms, *more)) for each in _members(inner, ignore_index, outside)]
     if kind == "ConcatDataset":
         fields.ignore(READING, "lazy_init", "ignore_keys", "separate_eval")
-        leaves = [_leaf(leaf.text("type"), leaf, pad, ignore_index) for leaf in fields.sections("datasets")]
-        fields.done()
-        if not leaves:
+        inside = [each for item in fields.sections("datasets") for each in _members(item, ignore_index, False)]
+        fields.done(("datasets",))
+        if not inside:
             raise ConfigError(f"{fields.name('datasets')} is empty")
-        first, *more = leaves
-        for leaf in more:
-            if leaf._replace(root=first.root, files=first.files, where=first.where) != first:
-                raise ConfigError(f"{leaf.where} differs from {first.where} in more than where its files are")
-        if any(leaf.root != first.root for leaf in more):
-            leaves = [_below_here(leaf) for leaf in leaves]
-        return leaves[0]._replace(files=tuple(files for leaf in leaves for files in leaf.files))
-    return _leaf(kind, fields, pad, ignore_index)
+        return inside
+    return [_leaf(kind, fields, ignore_index)]
 
 
-def _below_here(dataset: Dataset) -> Dataset:
-    """The same data set with its root in the folders of its files; no folder remains none."""
-    root = dataset.root
-    files = tuple(
-        Files(posixpath.join(root, image_dir), *(posixpath.join(root, path) if path else "" for path in others))
-        for image_dir, *others in dataset.files
-    )
-    return dataset._replace(root=".", files=files)
-
-
-def _leaf(kind: str, fields: Fields, pad: Mapping[str, Any] | None, ignore_index: int) -> Dataset:
+def _leaf(kind: str, fields: Fields, ignore_index: int) -> Dataset:
     """Reads one data set of a type."""
+    if kind in WITHOUT_ROW:
+        raise ConfigError(f"{fields.name('type')}={kind!r} has no counterpart here. {WITHOUT_ROW[kind]}")
     if kind not in REFERENCE_NAMES:
         hint = did_you_mean(str(kind), REFERENCE_NAMES)
         raise ConfigError(
@@ -148,12 +152,8 @@ def _leaf(kind: str, fields: Fields, pad: Mapping[str, Any] | None, ignore_index
             "A class of your own can be read as a BaseSegDataset, with its classes as metainfo.classes."
         )
     info = DATASETS[REFERENCE_NAMES[kind][0]]
-    prefix = fields.section("data_prefix", {"img_path": "", "seg_map_path": ""})
-    image_dir, label_dir = (prefix.text(name, None) for name in ("img_path", "seg_map_path"))
-    prefix.done(("img_path", "seg_map_path"))
-    # No folder is the root itself; but without a folder of masks there are none, which is "" here.
-    label_dir = "" if label_dir is None else label_dir.rstrip("/") or "."
-    files = Files((image_dir or "").rstrip("/"), label_dir, fields.text("ann_file", None) or "")
+    label = "depth_map" if info.depth else "seg_map"
+    files, split = _volumes(fields) if info.kind == "volumes" else (_files(fields, info, f"{label}_path"), "")
     given = {
         name: value
         for name, value in _meta(fields.section("metainfo", None)).items()
@@ -161,7 +161,9 @@ def _leaf(kind: str, fields: Fields, pad: Mapping[str, Any] | None, ignore_index
     }
     # The reference's defaults of a plain data set are one suffix each.
     plain = {"image_suffix": (".jpg",), "label_suffix": (".png",)} if kind in _PLAIN else {}
-    for name, field in (("img_suffix", "image_suffix"), ("seg_map_suffix", "label_suffix")):
+    plain |= {"image_suffix2": (".jpg",)} if kind in _PLAIN and info.image_dir2 else {}
+    suffixes = {"img_suffix": "image_suffix", f"{label}_suffix": "label_suffix"}
+    for name, field in (suffixes | ({"img_suffix2": "image_suffix2"} if info.image_dir2 else {})).items():
         value = fields.text(name, None)
         value = plain.get(field) if value is None else (value,)
         if value is not None and value != getattr(info, field):
@@ -176,13 +178,6 @@ def _leaf(kind: str, fields: Fields, pad: Mapping[str, Any] | None, ignore_index
         given["reduce_zero_label"] = not info.reduce_zero_label
     reduce = given.get("reduce_zero_label", info.reduce_zero_label)
     transforms = translate_transforms(fields.sections("pipeline", None), reduce)
-    sizing = [transform for transform in transforms if transform["type"] in _SIZING]
-    last = sizing[-1] if sizing else {"type": None}
-    if pad is not None and not pad.keys() & {"size", "size_divisor"} and last["type"] == "RandomCrop":
-        # Without a size the reference stops at the first batch; the crop's is what its other configs give.
-        pad = {**pad, "size": last["crop_size"]}
-    if pad is not None and pad.keys() & {"size", "size_divisor"} and not _same_padding(pad, last):
-        transforms = (*transforms, dict(pad))
     fields.ignore(READING, "lazy_init", "serialize_data", "max_refetch", "backend_args", "file_client_args")
     fields.ignore("the part of the data says it", "test_mode")
     for name in ("indices", "filter_cfg"):
@@ -190,7 +185,40 @@ def _leaf(kind: str, fields: Fields, pad: Mapping[str, Any] | None, ignore_index
     root = fields.text("data_root", None) or "."
     root = root.rstrip("/") or "/"
     fields.done(DATASET_FIELDS)
-    return Dataset(kind, root, (files,), given, transforms, fields.where)
+    return Dataset(kind, root, files, given, transforms, fields.where, split)
+
+
+def _files(fields: Fields, info: DatasetInfo, label_path: str) -> Files:
+    """Folders and the list of names of a data set; `label_path` is what the reference calls the folder of masks."""
+    # Only depths have folders of their own without being given any.
+    usual = {"img_path": "images", label_path: "annotations"} if info.depth else {"img_path": "", label_path: ""}
+    names = ("img_path", label_path, *(("img_path2",) if info.image_dir2 else ()))
+    prefix = fields.section("data_prefix", usual)
+    image_dir, label_dir, *second = (prefix.text(name, None) for name in names)
+    prefix.done(names)
+    # No folder is the root itself; but without a folder of masks there are none, which is "" here.
+    label_dir = "" if label_dir is None else label_dir.rstrip("/") or "."
+    image_dir2 = ((second[0] or "").rstrip("/") or ".") if second else ""
+    return Files((image_dir or "").rstrip("/"), label_dir, fields.text("ann_file", None) or "", image_dir2)
+
+
+def _volumes(fields: Fields) -> tuple[Files, str]:
+    """Files of volumes, which a dataset.json lists, and the name of its list."""
+    fields.expect("ann_file", "dataset.json", "./dataset.json")
+    fields.ignore("dataset.json says where files are", "data_prefix")
+    return Files("", "", ""), "test" if fields.flag("test_mode", False) else "training"
+
+
+def _padded(transforms: tuple[dict[str, Any], ...], pad: Mapping[str, Any] | None) -> tuple[dict[str, Any], ...]:
+    """Transforms of training with the padding that the preprocessing of the reference does."""
+    sizing = [transform for transform in transforms if transform["type"] in _SIZING]
+    last = sizing[-1] if sizing else {"type": None}
+    if pad is not None and not pad.keys() & {"size", "size_divisor"} and last["type"] == "RandomCrop":
+        # Without a size the reference stops at the first batch; the crop's is what its other configs give.
+        pad = {**pad, "size": last["crop_size"]}
+    if pad is not None and pad.keys() & {"size", "size_divisor"} and not _same_padding(pad, last):
+        return (*transforms, dict(pad))
+    return transforms
 
 
 def _meta(fields: Fields) -> dict[str, Any]:
@@ -212,72 +240,83 @@ def _meta(fields: Fields) -> dict[str, Any]:
 
 _SIZING = (
     "Resize", "ResizeShortestEdge", "ResizeToMultiple", "RandomResize", "RandomChoiceResize", "RandomCrop", "Pad",
+    "CenterCrop", "RandomMosaic",
 )  # fmt: skip
-_PLAIN = tuple(kind for kind, rows in REFERENCE_NAMES.items() if rows == ("FolderDataset",))
+_PLAIN = tuple(kind for kind, rows in REFERENCE_NAMES.items() if rows[0] in ("FolderDataset", "FolderCDDataset"))
 
 
 def _same_padding(pad: Mapping[str, Any], transform: Mapping[str, Any]) -> bool:
     return transform["type"] == "Pad" and all(transform.get(name) == pad.get(name) for name in ("size", "size_divisor"))
 
 
-def _rows(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """The rows of our table that the data set can be, each with what says where its files are.
+def _common_row(parts: Mapping[str, Sequence[Dataset]]) -> str:
+    """The row of our table that all parts can be, or one that those to train on can."""
+    rows = {
+        part: tuple(_rows(members) or _rows(members[:1]) or REFERENCE_NAMES[members[0].kind][:1])
+        for part, members in parts.items()
+    }
+    return next((row for row in rows["train"] if all(row in rows[part] for part in PARTS)), rows["train"][0])
 
-    A row whose folders fit needs no more than a split; else the first row is taken, with the folders as they are.
+
+def _rows(members: Sequence[Dataset]) -> dict[str, str | tuple[str, ...]]:
+    """The rows that have all these data sets as splits of their own, each with the names of the splits.
+
+    There is none where more differs between them than where their files are, or a folder is none of the row's.
     """
-    found = {}
-    for row in REFERENCE_NAMES[dataset.kind]:
+    first, found = members[0], {}
+    if any(each._replace(files=first.files, where=first.where, split=first.split) != first for each in members):
+        return {}
+    for row in REFERENCE_NAMES[first.kind]:
         info = DATASETS[row]
-        own = [_split(info, files) for files in dataset.files]
-        default = DATASETS[REFERENCE_NAMES[dataset.kind][0]].reduce_zero_label
-        fits = dataset.fields.get("reduce_zero_label", default) == info.reduce_zero_label
+        own = [each.split or _split(info, each.files) for each in members]
+        default = DATASETS[REFERENCE_NAMES[first.kind][0]].reduce_zero_label
+        fits = first.fields.get("reduce_zero_label", default) == info.reduce_zero_label
         if fits and None not in own:
-            part = next((name for name in PARTS if _as_tuple(info.splits.get(name, name)) == tuple(own)), None)
-            found[row] = {"split": part or (own[0] if len(own) == 1 else tuple(own))}
-    if found:
-        return found
-    row = REFERENCE_NAMES[dataset.kind][0]
-    return {row: _folders(dataset, DATASETS[row])}
+            part = next((name for name in PARTS if as_tuple(info.splits.get(name, name)) == tuple(own)), None)
+            found[row] = part or (own[0] if len(own) == 1 else tuple(own))
+    return found
 
 
-def _folders(dataset: Dataset, info: DatasetInfo) -> dict[str, Any]:
-    """Folders as they are; of several data sets with "{split}" for the text in which their folders differ."""
-    for path in (path for files in dataset.files for path in files):
+def _place(dataset: Dataset, row: str, root: str) -> dict[str, Any]:
+    """What a data set has otherwise than the row that is common, at that root, but for where its files are."""
+    place = {} if dataset.root == root else {"root": dataset.root}
+    return place | {name: value for name, value in dataset.fields.items() if value != getattr(DATASETS[row], name)}
+
+
+def _together(members: Sequence[Dataset], row: str, root: str) -> dict[str, Any] | None:
+    """Fields of a part that is one data set, or some splits of it; None where it is more than that."""
+    first, rows = members[0], _rows(members)
+    if not rows and len(members) > 1:
+        return None
+    own = row if row in rows else next(iter(rows or REFERENCE_NAMES[first.kind]))
+    files = {"split": rows[own]} if rows else _folders(first)
+    return ({} if own == row else {"dataset": own}) | files | _place(first, own, root)
+
+
+def _sources(members: Sequence[Dataset], row: str, root: str) -> dict[str, Any]:
+    """Fields of a part that is made of several data sets; what all of one row have in common is said once."""
+    entries = [_together([each], row, root) for each in members]
+    weights = [{} if each.times == 1 else {"weight": float(each.times)} for each in members]
+    common = dict(entries[0]) if not any("dataset" in entry for entry in entries) else {}
+    for entry in entries[1:]:
+        common = {name: value for name, value in common.items() if name in entry and entry[name] == value}
+    own = [{name: value for name, value in entry.items() if name not in common} for entry in entries]
+    return common | {"sources": tuple(one | weight for one, weight in zip(own, weights, strict=True))}
+
+
+def _folders(dataset: Dataset) -> dict[str, Any]:
+    """Folders as they are."""
+    for path in dataset.files:
         if "{" in path or "}" in path:
             raise ConfigError(f"{dataset.where}: folders with brackets in their names can't be read: {path}")
-    if len(dataset.files) == 1:
-        return dataset.files[0]._asdict()
-    splits = tuple(f"part {i}" for i in range(len(dataset.files)))  # where no folder differs
-    fields: dict[str, Any] = {}
-    for name, paths in zip(Files._fields, zip(*dataset.files, strict=True), strict=True):
-        template, middles = _template(paths)
-        if "{split}" in template:
-            if any("{split}" in other for other in fields.values()) and middles != splits:
-                raise ConfigError(
-                    f"{dataset.where}: folders that differ otherwise for images than for masks (or names) can't be "
-                    f"concatenated: {', '.join(paths)}"
-                )
-            splits = middles
-        fields[name] = template
-    if any(split in info.splits for split in splits):
-        raise ConfigError(f"{dataset.where}: data sets of other folders than usual can't be concatenated")
-    return {"split": splits, **fields}
-
-
-def _template(paths: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """What paths have in common, with "{split}" for the rest; and the rest of each."""
-    if len(set(paths)) == 1:
-        return paths[0], ()
-    start = os.path.commonprefix(paths)  # noqa: RUF071, letters are what is compared
-    rests = [path[len(start) :] for path in paths]
-    end = os.path.commonprefix([rest[::-1] for rest in rests])[::-1]  # noqa: RUF071
-    return f"{start}{{split}}{end}", tuple(rest[: len(rest) - len(end)] for rest in rests)
+    return {name: path for name, path in dataset.files._asdict().items() if path or name != "image_dir2"}
 
 
 def _split(info: DatasetInfo, files: Files) -> str | None:
     """The row's own name of the split that has these files; None where no split has them."""
     names = set()
-    for template, path in ((info.image_dir, files.image_dir), (info.split_file, files.split_file)):
+    for name in ("image_dir", "image_dir2", "split_file"):
+        template, path = getattr(info, name), getattr(files, name)
         match = re.fullmatch(re.escape(template).replace(r"\{split\}", "(.+)"), path)
         if not match:
             return None
@@ -288,92 +327,3 @@ def _split(info: DatasetInfo, files: Files) -> str | None:
         if info.label_dirs.get(name, info.label_dir).format(split=name) == files.label_dir:
             return name
     return None
-
-
-def _as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def translate_transforms(pipeline: Sequence[Fields], reduce_zero_label: bool) -> tuple[dict[str, Any], ...]:
-    """Transforms of the reference's, as ours.
-
-    Args:
-        pipeline: `type` and fields of each.
-        reduce_zero_label: The data set's; a LoadAnnotations that says the same says nothing.
-
-    Raises:
-        ConfigError: A transform or a field of one has no counterpart here, or a value can't be.
-    """
-    translated = []
-    for fields in pipeline:
-        kind = fields.text("type")
-        if kind in PACKING:
-            fields.ignore_all_but((), "records carry what they need")
-            fields.ignored[fields.where] = f"batches are put together without {kind}"
-            continue
-        if kind not in TRANSFORMS:
-            raise ConfigError(
-                f"{fields.name('type')}={kind!r} is not a transform of this version. {did_you_mean(kind, TRANSFORMS)}"
-            )
-        transform = _transform(kind, fields, reduce_zero_label)
-        try:
-            build_transforms([transform])
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{fields.where}: {error}") from error
-        translated.append(transform)
-    return tuple(translated)
-
-
-def _transform(kind: str, fields: Fields, reduce_zero_label: bool) -> dict[str, Any]:
-    """One transform of a known type."""
-    fields.ignore(READING, "backend_args", "file_client_args", "ignore_empty")
-    module = TRANSFORMS[kind]
-    if module.__name__ in ("LoadImage", "LoadAnnotations"):
-        fields.expect("imdecode_backend", "cv2", "pillow")
-        fields.expect("to_float32", False)
-    if module.__name__ == "LoadAnnotations":
-        given = fields.flag("reduce_zero_label", None)
-        out = {} if given in (None, reduce_zero_label) else {"reduce_zero_label": given}
-        fields.done(("reduce_zero_label",))
-        return {"type": "LoadAnnotations", **out}
-    if kind in ("Resize", "RandomResize", "RandomChoiceResize"):
-        fields.expect("backend", "cv2")
-        fields.expect("interpolation", "bilinear")
-        fields.ignore("there are no boxes to clip", "clip_object_border")
-    if kind == "RandomResize":
-        fields.expect("resize_type", "Resize")
-    if kind == "ResizeToMultiple":
-        fields.expect("interpolation", None, "bilinear")
-    if kind == "Pad":
-        return _pad(fields)
-    if kind == "RandomFlip" and "prob" not in fields:
-        raise ConfigError(f"{fields.name('prob')} is missing")
-    out = _choices(fields) if kind == "RandomChoiceResize" else {}
-    out |= fields.rest()
-    known = [field.name for field in dataclasses.fields(module) if field.init]
-    for name in out:
-        if name not in known:
-            raise ConfigError(f"{fields.name(name)}={out[name]!r} has no counterpart here. {did_you_mean(name, known)}")
-    return {"type": module.__name__, **out}
-
-
-def _choices(fields: Fields) -> dict[str, Any]:
-    """The scales of a RandomChoiceResize: a list has several, and anything else is one."""
-    scales = fields.take("scales")
-    return {"scales": tuples(scales) if isinstance(scales, list) else (scales,)}
-
-
-def _pad(fields: Fields) -> dict[str, Any]:
-    """Pad: its size is (width, height) in the reference and (height, width) here; its colours are BGR there."""
-    fields.expect("padding_mode", "constant")
-    fields.expect("pad_to_square", False)
-    size, divisor = fields.pair("size", None), fields.whole("size_divisor", None)
-    value = fields.take("pad_val", 0)
-    values = Fields(value if isinstance(value, Mapping) else {"img": value}, fields.name("pad_val"), fields.ignored)
-    image, label = tuples(values.take("img", 0)), values.whole("seg", 255, least=0)
-    image = image[::-1] if isinstance(image, tuple) else image
-    values.done(("img", "seg"))
-    fields.done(("size", "size_divisor", "pad_val"))
-    target = {} if size is None else {"size": size[::-1]}
-    target |= {} if divisor is None else {"size_divisor": divisor}
-    return {"type": "Pad", **target, "pad_val": image, "seg_pad_val": label}

@@ -191,7 +191,7 @@ def build_model(config: Config) -> nn.Module:
 
     Args:
         config: `type`, `backbone`, `decode_head`, and where there are any `neck`, `auxiliary_head` (one or a
-            sequence), `test_cfg`, `dtype`; `image_encoder` and `text_encoder` of a model that has these.
+            sequence), `test_cfg`, `dtype`, `remat`; `image_encoder` and `text_encoder` of a model that has these.
 
     Raises:
         ConfigError: A part is unknown or a field is; the message names the field and the nearest known one.
@@ -204,6 +204,8 @@ def build_model(config: Config) -> nn.Module:
     parts: dict[str, Any] = {}
     for name, registry in PARTS.items():
         part = config.pop(name, None)
+        if name == first and config.get("remat") and "with_cp" in field_defaults(registry, part):
+            part = {**part, "with_cp": True}
         if isinstance(part, Mapping):
             parts[name] = build(registry, part, f"model.{name}")
         elif part:

@@ -22,6 +22,8 @@ class EncoderDecoder(FrozenParts, nn.Module):
         test_cfg: How images are segmented: {"mode": "whole"}, or {"mode": "slide", "crop_size", "stride"}.
         dtype: Name of the dtype that is computed in, such as "bfloat16"; None: that of the images, float32.
             Parameters, norms' statistics and logits are float32 in any case.
+        remat: Compute what is inside the neck and each head again in the backward pass, to save memory; and blocks of
+            the backbone, where that has the field `with_cp`, which this sets.
     """
 
     backbone: nn.Module
@@ -30,6 +32,7 @@ class EncoderDecoder(FrozenParts, nn.Module):
     auxiliary_head: nn.Module | Sequence[nn.Module] | None = None
     test_cfg: Mapping = nn.FrozenDict(mode="whole")
     dtype: str | None = None
+    remat: bool = False
 
     def __call__(self, images: Float[Array, "b h w c"], train: bool = False) -> dict[str, Any]:
         """Maps normalised images to the logits of every head.
@@ -46,15 +49,24 @@ class EncoderDecoder(FrozenParts, nn.Module):
         """
         features = self.features(images, train)
         size = {"size": images.shape[1:3]} if getattr(self.decode_head, "takes_size", False) else {}
-        outputs = {"decode": self.decode_head(features, train, **size)}
+        outputs = {"decode": self.run(self.decode_head, features, train, **size)}
         if train or self.is_initializing():
-            outputs |= {name: head(features, train) for name, head in self.auxiliary_heads().items()}
+            outputs |= {name: self.run(head, features, train) for name, head in self.auxiliary_heads().items()}
         return outputs
 
     def features(self, images: Float[Array, "b h w c"], train: bool) -> tuple[Any, ...]:
         """What the heads choose from: maps, or pairs of a map and a class token."""
         features = self.backbone(images if self.dtype is None else images.astype(self.dtype), train)
-        return features if self.neck is None else self.neck(features, train)
+        return features if self.neck is None else self.run(self.neck, features, train)
+
+    def run(self, part: nn.Module, features: Any, train: bool, *inputs: Array, **options: Any) -> Any:
+        """What a neck or a head makes of features, and of other inputs."""
+
+        def apply(part: nn.Module, features: Any, *inputs: Array) -> Any:
+            return part(features, train, *inputs, **options)
+
+        again = self.remat and train and not self.is_initializing()
+        return (nn.remat(apply) if again else apply)(part, features, *inputs)
 
     def heads(self) -> dict[str, nn.Module]:
         """The heads by the names of their outputs while training, which are also the prefixes of their losses."""
@@ -106,13 +118,13 @@ class CascadeEncoderDecoder(EncoderDecoder):
         outputs, logits = {}, None
         for i, head in enumerate(self.decode_head):
             previous = () if i == 0 else (logits,)
-            outputs[f"decode_{i}"] = head(features, train, *previous, **self.settings(head, train))
+            outputs[f"decode_{i}"] = self.run(head, features, train, *previous, **self.settings(head, train))
             logits = outputs[f"decode_{i}"]
             if train and not self.is_initializing() and i + 1 < len(self.decode_head):
-                logits = head(features, train, *previous, **self.settings(head, train))
+                logits = self.run(head, features, train, *previous, **self.settings(head, train))
         if not train and not self.is_initializing():
             return {"decode": logits}
-        return outputs | {name: head(features, train) for name, head in self.auxiliary_heads().items()}
+        return outputs | {name: self.run(head, features, train) for name, head in self.auxiliary_heads().items()}
 
     def settings(self, head: nn.Module, train: bool) -> dict[str, Any]:
         """What a head takes of `train_cfg` or `test_cfg`.

@@ -197,6 +197,48 @@ def class_iou_chart(iou: Float[np.ndarray, " classes"], classes: Sequence[str], 
     return _save(figure, path)
 
 
+def class_share_chart(
+    shares: Mapping[str, Float[np.ndarray, " classes"]], classes: Sequence[str], path: str | os.PathLike
+) -> Path:
+    """Draws the share of the labelled pixels of each class, a mark for each part, on a logarithmic axis.
+
+    Args:
+        shares: of each part, 0..1; a class without a pixel has no mark.
+        classes: class names, in the order of their indices; more than 60 stand in several columns.
+        path: the PNG to write.
+
+    Raises:
+        DataError: not as many names as values.
+    """
+    wrong = next((part for part, values in shares.items() if len(values) != len(classes)), None)
+    if wrong is not None or not len(classes):
+        raise DataError(f"{len(classes)} class names for the shares of {wrong}: give one name a value.")
+    columns = math.ceil(len(classes) / BARS_PER_COLUMN)
+    rows = math.ceil(len(classes) / columns)
+    figure = _figure(width=_WIDTH if columns == 1 else 4.6 * columns, height=0.26 * rows + 1.3)
+    least = min((float(v[v > 0].min()) for v in shares.values() if (v > 0).any()), default=0.01)
+    left = min(10 ** math.floor(math.log10(100 * least) - 0.1), 1.0)
+    for column, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
+        names = classes[column * rows : (column + 1) * rows]
+        for (part, values), color, marker in zip(shares.items(), (_BLUE, _ORANGE, _PARTS[1]), "o^s", strict=False):
+            own = 100 * values[column * rows : (column + 1) * rows]
+            places = np.flatnonzero(own > 0)
+            if marker == "o":
+                axes.barh(places, own[places] - left, left=left, color=color, height=0.6, alpha=0.25)
+            axes.plot(own[places], places, marker, color=color, markersize=5, label=part)
+        axes.set_xscale("log")
+        axes.set_xlim(left, 130)
+        axes.set_yticks(np.arange(len(names)), [_short(name) for name in names], parse_math=False)
+        axes.set_ylim(rows - 0.4, -0.6)
+        _clean(axes)
+        axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_xlabel("percent of the labelled pixels")
+        if len(shares) > 1 and column == 0:
+            axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(shares))
+    return _save(figure, path)
+
+
 def confusion_chart(
     confusion: Num[np.ndarray, "classes classes"], classes: Sequence[str], path: str | os.PathLike
 ) -> Path:

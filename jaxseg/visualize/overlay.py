@@ -32,13 +32,14 @@ _MIN_TILE = 160
 
 
 def colorize(
-    label_map: Integer[np.ndarray, "h w"], palette: Palette, ignore_index: int = 255
+    label_map: Integer[np.ndarray, "h w *k"], palette: Palette, ignore_index: int = 255
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Paints each pixel in the colour of its class.
 
     Args:
         label_map: class indices. `ignore_index`, and every value without a row in the palette, is drawn as
-            grey diagonal stripes.
+            grey diagonal stripes. Or 0 and 1 for every class, where a pixel may have several: the mean of their
+            colours, black where there is none.
         palette: one colour in 0..255 for each class.
         ignore_index: the label of pixels that belong to no class.
 
@@ -46,6 +47,10 @@ def colorize(
         The RGB picture, 0..255.
     """
     colors = palette_array(palette)
+    if label_map.ndim == 3:
+        there = (label_map == 1).astype(np.float32)
+        mean = there @ colors[: label_map.shape[2]].astype(np.float32) / np.maximum(there.sum(-1, keepdims=True), 1)
+        return np.rint(mean).astype(np.uint8)
     labelled = _labelled(label_map, len(colors), ignore_index)
     rows, columns = np.indices(label_map.shape, sparse=True)
     picture = _HATCH[(rows + columns) // _HATCH_PERIOD % 2]
@@ -53,17 +58,22 @@ def colorize(
     return picture
 
 
-def boundaries(label_map: Integer[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def boundaries(label_map: Integer[np.ndarray, "h w *k"]) -> Bool[np.ndarray, "h w"]:
     """True where the pixel to the right or the one below has another label: lines one pixel wide."""
-    edge = np.zeros(label_map.shape, bool)
-    edge[:, :-1] |= label_map[:, :-1] != label_map[:, 1:]
-    edge[:-1] |= label_map[:-1] != label_map[1:]
+    edge = np.zeros(label_map.shape[:2], bool)
+    edge[:, :-1] |= _differ(label_map[:, :-1], label_map[:, 1:])
+    edge[:-1] |= _differ(label_map[:-1], label_map[1:])
     return edge
+
+
+def _differ(first: Integer[np.ndarray, "h w *k"], second: Integer[np.ndarray, "h w *k"]) -> Bool[np.ndarray, "h w"]:
+    """True where labels are not the same; of several classes a pixel, where any is not."""
+    return first != second if first.ndim == 2 else (first != second).any(-1)
 
 
 def overlay(
     image: UInt8[np.ndarray, "h w 3"],
-    label_map: Integer[np.ndarray, "h w"],
+    label_map: Integer[np.ndarray, "h w *k"],
     palette: Palette,
     opacity: float = 0.5,
     ignore_index: int = 255,
@@ -72,7 +82,8 @@ def overlay(
 
     Args:
         image: RGB photo, 0..255.
-        label_map: class indices; pixels of no class are striped as in `colorize`.
+        label_map: class indices; pixels of no class are striped as in `colorize`. Or 0 and 1 for every class, where a
+            pixel may have several; those of none show the photo.
         palette: one colour in 0..255 for each class.
         opacity: 0 shows the photo alone (and the lines), 1 the colours alone.
         ignore_index: the label of pixels that belong to no class.
@@ -88,21 +99,24 @@ def overlay(
         raise DataError(f"opacity is {opacity}: give a number from 0 (photo alone) to 1 (colours alone).")
     colors = colorize(label_map, palette, ignore_index).astype(np.float32)
     blend = image * np.float32(1 - opacity) + colors * np.float32(opacity)
+    if label_map.ndim == 3:
+        none = ~(label_map == 1).any(-1)
+        blend[none] = image[none]
     edge = boundaries(label_map)
     blend[edge] += (255 - blend[edge]) * np.float32(_LINE_OPACITY)
     return np.rint(blend).astype(np.uint8)
 
 
 def error_map(
-    prediction: Integer[np.ndarray, "h w"],
-    truth: Integer[np.ndarray, "h w"],
+    prediction: Integer[np.ndarray, "h w *k"],
+    truth: Integer[np.ndarray, "h w *k"],
     ignore_index: int = 255,
     image: UInt8[np.ndarray, "h w 3"] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Shows where a prediction is wrong: red where it is, dim where it is right, grey where truth is ignored.
 
     Args:
-        prediction: predicted class indices.
+        prediction: predicted class indices; or 0 and 1 for every class: where any of them is wrong, the pixel is.
         truth: true class indices, `ignore_index` where nobody knows.
         ignore_index: the label of pixels that do not count.
         image: RGB photo; given, right pixels show it dark and without colour instead of a flat dark tone.
@@ -115,14 +129,24 @@ def error_map(
     """
     require_same_size(prediction=prediction, truth=truth)
     if image is None:
-        picture = np.full((*truth.shape, 3), CORRECT, np.uint8)
+        picture = np.full((*truth.shape[:2], 3), CORRECT, np.uint8)
     else:
         require_same_size(image=image, truth=truth)
         luminance = image @ np.array([0.299, 0.587, 0.114], np.float32) / 255 * _DIM_LIGHT
         picture = np.repeat(luminance.astype(np.uint8)[..., None], 3, axis=-1)
-    picture[prediction != truth] = WRONG
-    picture[truth == ignore_index] = IGNORED
+    wrong, counted = _judged(prediction, truth, ignore_index)
+    picture[wrong] = WRONG
+    picture[~counted] = IGNORED
     return picture
+
+
+def _judged(
+    prediction: Integer[np.ndarray, "h w *k"], truth: Integer[np.ndarray, "h w *k"], ignore_index: int
+) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """Where the prediction is wrong, and where the truth is known."""
+    counted = truth != ignore_index
+    wrong = (prediction != truth) & counted
+    return (wrong, counted) if truth.ndim == 2 else (wrong.any(-1), counted.any(-1))
 
 
 def legend(
@@ -153,8 +177,8 @@ def legend(
         raise DataError(f"No class to show in the legend: none of the indices is in 0..{len(classes) - 1}.")
     box, line = _FONT_SIZE, _FONT_SIZE + _GAP
     room = max_width - box - 3 * _GAP
-    names = [_shorten(classes[index], room) for index in shown]
-    column = box + 3 * _GAP + max(int(_font().getlength(name)) + 1 for name in names)
+    names = [shorten(classes[index], room) for index in shown]
+    column = box + 3 * _GAP + max(int(font().getlength(name)) + 1 for name in names)
     columns = max(1, min(len(shown), max_width // column))
     rows = -(-len(shown) // columns)
     columns = -(-len(shown) // rows)  # the last columns may have emptied
@@ -164,14 +188,14 @@ def legend(
         x, y = place // rows * column + _GAP, place % rows * line + _GAP
         fill = tuple(colors[index].tolist())
         draw.rectangle((x, y, x + box - 1, y + box - 1), fill=fill, outline=(120, 120, 120))
-        draw.text((x + box + _GAP, y + box // 2), name, fill=_INK, font=_font(), anchor="lm")
+        draw.text((x + box + _GAP, y + box // 2), name, fill=_INK, font=font(), anchor="lm")
     return np.array(canvas)
 
 
 def panel(
     image: UInt8[np.ndarray, "h w 3"],
-    truth: Integer[np.ndarray, "h w"],
-    prediction: Integer[np.ndarray, "h w"],
+    truth: Integer[np.ndarray, "h w *k"],
+    prediction: Integer[np.ndarray, "h w *k"],
     palette: Palette,
     opacity: float = 0.6,
     ignore_index: int = 255,
@@ -200,8 +224,8 @@ def panel(
         DataError: the arrays differ in size.
     """
     require_same_size(image=image, truth=truth, prediction=prediction)
-    counted = truth != ignore_index
-    wrong = 100 * float((prediction != truth)[counted].mean()) if counted.any() else None
+    mistaken, counted = _judged(prediction, truth, ignore_index)
+    wrong = 100 * float(mistaken[counted].mean()) if counted.any() else None
     image, truth, prediction = _fit(image, truth, prediction, tile_size)
     verdict = "errors" if wrong is None else f"errors: {wrong:.1f} %"
     pictures = {
@@ -221,7 +245,7 @@ def panel(
     draw = ImageDraw.Draw(canvas)
     for place, (name, picture) in enumerate(pictures.items()):
         x, y = place % columns * step_x, place // columns * step_y
-        draw.text((x + 2, y + caption // 2), name, fill=_INK, font=_font(size), anchor="lm")
+        draw.text((x + 2, y + caption // 2), name, fill=_INK, font=font(size), anchor="lm")
         canvas.paste(Image.fromarray(picture), (x, y + caption))
     return np.array(canvas)
 
@@ -241,16 +265,16 @@ def _labelled(label_map: Integer[np.ndarray, "h w"], classes: int, ignore_index:
 
 def _fit(
     image: UInt8[np.ndarray, "h w 3"],
-    truth: Integer[np.ndarray, "h w"],
-    prediction: Integer[np.ndarray, "h w"],
+    truth: Integer[np.ndarray, "h w *k"],
+    prediction: Integer[np.ndarray, "h w *k"],
     tile_size: int,
 ) -> tuple[
     UInt8[np.ndarray, "new_h new_w 3"],
-    Integer[np.ndarray, "new_h new_w"],
-    Integer[np.ndarray, "new_h new_w"],
+    Integer[np.ndarray, "new_h new_w *k"],
+    Integer[np.ndarray, "new_h new_w *k"],
 ]:
     """Scales a photo and its label maps to a longest side between the smallest tile and `tile_size`."""
-    height, width = truth.shape
+    height, width = truth.shape[:2]
     longest = max(height, width)
     scale = min(max(longest, _MIN_TILE), tile_size) / longest
     if scale == 1:
@@ -263,7 +287,7 @@ def _fit(
 
 
 @lru_cache
-def _font(size: int = _FONT_SIZE) -> ImageFont.FreeTypeFont:
+def font(size: int = _FONT_SIZE) -> ImageFont.FreeTypeFont:
     """DejaVu Sans out of matplotlib: always there and, unlike Pillow's own, with Greek and Cyrillic."""
     import matplotlib  # here, so that importing this module stays cheap
 
@@ -271,11 +295,11 @@ def _font(size: int = _FONT_SIZE) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size)
 
 
-def _shorten(text: str, width: int) -> str:
-    """The text on one line, cut with an ellipsis where it is wider than `width` pixels."""
+def shorten(text: str, width: int, size: int = _FONT_SIZE) -> str:
+    """The text on one line, cut with an ellipsis where it is wider than `width` pixels in that size."""
     text = " ".join(text.split())
-    if _font().getlength(text) <= width:
+    if font(size).getlength(text) <= width:
         return text
-    while text and _font().getlength(text + "…") > width:
+    while text and font(size).getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"

@@ -31,7 +31,8 @@ th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid var
   vertical-align: top; }
 thead th { color: var(--soft); font-weight: 600; }
 tbody th { font-weight: 400; }
-table:not(.facts) :is(th, td) { white-space: nowrap; }
+table:not(.facts, .wrap) :is(th, td) { white-space: nowrap; }
+.wrap td { overflow-wrap: anywhere; min-width: 5em; }
 td.number, th.number { text-align: right; }
 .facts tbody th { color: var(--soft); white-space: nowrap; }
 .facts td { overflow-wrap: anywhere; }
@@ -93,7 +94,9 @@ def facts_table(facts: Sequence[tuple[str, str]]) -> str:
     return f'<div class="scroll"><table class="facts"><tbody>\n{rows}</tbody></table></div>'
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, text_columns: int = 1) -> str:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], label: str, text_columns: int = 1, wrap: bool = False
+) -> str:
     """A table in a box of its own that scrolls sideways where it is too wide.
 
     Args:
@@ -101,6 +104,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, text_c
         rows: cells, HTML (so that they can hold a swatch); the first is the row's heading.
         label: what the table shows, for screen readers; text.
         text_columns: how many columns from the left hold words; the others are numbers, set to the right.
+        wrap: whether cells may take several lines.
     """
 
     def kind(column: int) -> str:
@@ -112,8 +116,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, text_c
         cells = "".join(f"<td{kind(i)}>{cell}</td>" for i, cell in enumerate(others, start=1))
         lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
     body = "\n".join(lines)
+    style = ' class="wrap"' if wrap else ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
+        f"<table{style}>\n"
         f"<thead><tr>{names}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 

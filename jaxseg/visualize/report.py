@@ -33,15 +33,16 @@ class Example:
     Attributes:
         name: what to call it, such as the file's name.
         image: RGB photo, 0..255.
-        truth: true class indices, the ignore index where nobody knows.
-        prediction: predicted class indices.
+        truth: true class indices, the ignore index where nobody knows; 0 or 1 for every class, where a pixel may have
+            several.
+        prediction: predicted class indices, in the same way.
         score: mean IoU over the classes of this image, 0..1; NaN where no pixel is labelled.
     """
 
     name: str
     image: UInt8[np.ndarray, "h w 3"]
-    truth: Integer[np.ndarray, "h w"]
-    prediction: Integer[np.ndarray, "h w"]
+    truth: Integer[np.ndarray, "h w *k"]
+    prediction: Integer[np.ndarray, "h w *k"]
     score: float
 
 
@@ -229,7 +230,7 @@ def _examples(
     count = min(_SHOWN_AT_EACH_END, (len(ranked) + 1) // 2)
     groups = {"worst": ranked[:count], "best": ranked[count:][::-1][:_SHOWN_AT_EACH_END]}
     shown = [item for group in groups.values() for item in group]
-    present = np.unique(np.concatenate([np.unique(part) for e in shown for part in (e.truth, e.prediction)]))
+    present = np.unique(np.concatenate([_present(part) for e in shown for part in (e.truth, e.prediction)]))
     indices = [int(index) for index in present if 0 <= index < len(classes) and index != ignore_index]
     parts = [
         page.paragraph(
@@ -261,6 +262,11 @@ def _examples(
         if figures:
             parts += [f"<h3>{group.capitalize()}</h3>", page.pair(*figures)]
     return parts
+
+
+def _present(labels: Integer[np.ndarray, "h w *k"]) -> Integer[np.ndarray, " n"]:
+    """The classes in a label map."""
+    return np.unique(labels) if labels.ndim == 2 else np.flatnonzero((labels == 1).any((0, 1)))
 
 
 def _remove_unshown(folder: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxseg.data import write_demo
 from jaxseg.data.datasets import DATASETS
+from transform_figures import given
 
 REAL_DATA = Path(os.environ.get("JAXSEG_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
@@ -19,6 +20,14 @@ def camvid():
     root = REAL_DATA / "camvid"
     if not root.is_dir():
         pytest.skip(f"needs CamVid in {root} (set JAXSEG_DATA)")
+    return root
+
+
+@pytest.fixture
+def samples():
+    root = REAL_DATA / "samples"
+    if not root.is_dir():
+        pytest.skip(f"needs the samples in {root} (set JAXSEG_DATA)")
     return root
 
 
@@ -63,3 +72,16 @@ def record():
     image[::5, ::3] = 200
     label = cv2.resize(rng.integers(0, 4, (6, 8), dtype=np.uint8), (80, 60), interpolation=cv2.INTER_NEAREST)
     return {"image": image, "label": label, "meta": {"name": "x", "image_path": "x.png"}}
+
+
+@pytest.fixture(scope="session")
+def reference_figures():
+    """What the reference makes of small pictures and volumes; see make_transform_fixtures.py."""
+    with np.load(Path(__file__).parent / "fixtures" / "more_transforms.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture
+def volume(reference_figures):
+    """A loaded volume [z y x channels] of two channels, with its label."""
+    return given(reference_figures, "volume")

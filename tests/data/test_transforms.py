@@ -204,7 +204,7 @@ def test_windows_equal_cv2_resize_bit_for_bit():
         whole = window.of(resize_image(image, size))
         np.testing.assert_array_equal(resize_image_window(image, size, window), whole)
         if (height, width) != (2 * new_height, 2 * new_width):
-            np.testing.assert_array_equal(_bilinear_window(image, size, window.clipped(size)), whole)
+            np.testing.assert_array_equal(_bilinear_window(image, image.shape[0], size, window.clipped(size)), whole)
 
 
 def test_halving_is_left_to_opencv():
@@ -325,7 +325,8 @@ def test_labels_with_many_classes_keep_int32(record):
         ({"type": "RandomFlip", "prob": 1.5}, "prob is 1.5"),
         ({"type": "RandomFlip", "direction": "horizontl"}, "Did you mean horizontal?"),
         ({"type": "Pad"}, "size or size_divisor"),
-        ({"type": "Pad", "size": 4, "pad_val": 300}, "0..255"),
+        ({"type": "Pad", "size": 4, "pad_val": float("inf")}, "0..255"),
+        ({"type": "Pad", "size": 4, "pad_val": "black"}, "0..255"),
         ({"type": "Pad", "size_divisor": 0}, "at least 1"),
         ({"type": "PhotoMetricDistortion", "contrast_range": (2, 1)}, "contrast_range"),
         ({"type": "PhotoMetricDistortion", "hue_delta": 0}, "hue_delta"),

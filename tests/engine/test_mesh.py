@@ -3,8 +3,18 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
-from jaxseg.engine.mesh import by_batch, check_batch_size, make_mesh, replicated, to_devices, to_hosts
+from jaxseg.engine.mesh import (
+    by_batch,
+    by_size,
+    check_batch_size,
+    make_mesh,
+    mesh_shape,
+    replicated,
+    to_devices,
+    to_hosts,
+)
 from jaxseg.errors import ConfigError
 
 
@@ -33,3 +43,42 @@ def test_a_batch_that_devices_cannot_share(size, advice):
 def test_a_batch_that_devices_can_share():
     check_batch_size(16, 8)
     check_batch_size(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("axes", "sizes"),
+    [
+        ({}, (8, 1)),
+        ({"data": -1, "fsdp": 1}, (8, 1)),
+        ({"data": -1, "fsdp": 4}, (2, 4)),
+        ({"data": 2, "fsdp": -1}, (2, 4)),
+        ({"data": 1, "fsdp": 8}, (1, 8)),
+    ],
+)
+def test_axes_of_the_mesh(axes, sizes):
+    assert mesh_shape(axes, 8) == sizes
+
+
+@pytest.mark.parametrize("axes", [{"fsdp": 3}, {"data": 4}, {"data": -1, "fsdp": -1}, {"fsdp": 0}, {"data": -2}])
+def test_axes_that_do_not_fit(axes):
+    with pytest.raises(ConfigError, match="is no mesh of 8 devices"):
+        mesh_shape(axes, 8)
+
+
+def test_an_axis_that_is_not_known():
+    with pytest.raises(ConfigError, match=r"config.mesh.fdsp is not known.*fsdp"):
+        make_mesh({"fdsp": 2})
+
+
+def test_large_arrays_are_split_along_their_longest_axis():
+    mesh = AbstractMesh((2, 4), ("data", "fsdp"))
+    shapes = {"kernel": (3, 3, 64, 256), "odd": (1001, 63, 8), "square": (512, 512), "bias": (256,), "prime": (257, 65)}
+    found = by_size({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, mesh)
+    assert {name: tuple(sharding.spec) for name, sharding in found.items()} == {
+        "kernel": (None, None, None, "fsdp"),
+        "odd": (None, None, "fsdp"),
+        "square": (None, "fsdp"),
+        "bias": (),
+        "prime": (),
+    }
+    assert by_size(np.zeros((512, 512)), make_mesh()) == replicated(make_mesh())

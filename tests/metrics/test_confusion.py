@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.metrics import ConfusionMatrix, count_pixels, mean_iou, scores, summary
+from jaxseg.metrics import ConfusionMatrix, count_pixels, count_several, mean_iou, of_presence, scores, summary
 from reference import FIXTURES, load_npz
 
 META, ARRAYS = load_npz(FIXTURES / "metrics.npz")
@@ -94,3 +94,23 @@ def test_label_types(dtype):
     labels = np.array([[[0, 1, 2, 255 if dtype == np.uint8 else 3]]], dtype)
     counts = count(np.array([[[0, 1, 1, 1]]], np.int32), labels, 3)
     np.testing.assert_array_equal(counts[0], [[1, 0, 0], [0, 1, 0], [0, 1, 0]])
+
+
+def test_several_classes_a_pixel():
+    rng = np.random.default_rng(0)
+    truth, found = rng.integers(0, 2, (2, 2, 6, 7, 3))
+    truth[0, 0] = 255
+    truth[..., 2], found[..., 2] = 0, 0
+    counts = count_several(jnp.asarray(found), jnp.asarray(truth))
+    assert counts.shape == (2, 3, 2, 2)
+    state = ConfusionMatrix.empty(3, multi_label=True).add(counts.sum(0)).to_numpy()
+    both, either = (truth == 1) & (found == 1), (truth == 1) | ((found == 1) & (truth != 255))
+    iou = both.sum((0, 1, 2))[:2] / either.sum((0, 1, 2))[:2]
+    result = summary(state, ("a", "b", "c"))
+    np.testing.assert_allclose([result["IoU"]["a"], result["IoU"]["b"]], 100 * iou, rtol=1e-6)
+    assert result["IoU"]["c"] is None
+    assert result["mIoU"] == pytest.approx(100 * iou.mean())
+    assert result["aAcc"] == pytest.approx(100 * (truth == found)[truth != 255].mean())
+    recall = both.sum((0, 1, 2))[:2] / (truth == 1).sum((0, 1, 2))[:2]
+    np.testing.assert_allclose([result["Acc"]["a"], result["Acc"]["b"]], 100 * recall, rtol=1e-6)
+    np.testing.assert_allclose(of_presence(counts)[:, 2], np.nan)

@@ -219,6 +219,25 @@ def test_flip_and_pad_before_normalising(old):
     assert (pad["size"], pad["pad_val"], pad["seg_pad_val"]) == ((48, 64), (3, 2, 1), 255)
 
 
+def test_mixing_and_what_is_of_colours(old):
+    mosaic = {"type": "RandomMosaic", "prob": 1.0, "img_scale": (32, 64), "pad_val": (1, 2, 3)}
+    train = old["data"]["train"]
+    inner = train | {"pipeline": train["pipeline"][:2]}
+    mixing = {"type": "MultiImageMixDataset", "dataset": inner, "pipeline": [mosaic, *train["pipeline"][2:]]}
+    old["data"]["train"] = mixing | {"skip_type_keys": ["RandomFlip"]}
+    kinds = [transform["type"] for transform in translate(old).config.data.train.transforms]
+    assert kinds[:3] == ["LoadImage", "LoadAnnotations", "RandomMosaic"]
+    assert "RandomFlip" not in kinds
+    assert translate(old).config.data.train.transforms[2]["pad_val"] == (3, 2, 1)
+    old["data"]["train"] = train
+    (rotate,) = train_transforms(old, {"type": "RandomRotate", "prob": 0.5, "degree": 10, "pad_val": 9})
+    assert rotate["pad_val"] == (0, 0, 9)
+    place = next(i for i, item in enumerate(train["pipeline"]) if item["type"] == "Normalize")
+    train["pipeline"].insert(place + 1, {"type": "RandomRotate", "prob": 0.5, "degree": 10})
+    with pytest.raises(ConfigError, match="RandomRotate after Normalize has no counterpart here; put it before"):
+        translate(old)
+
+
 def test_test_time_augmentation(old):
     augmented = old["data"]["val"]["pipeline"][1]
     augmented |= {"flip": True, "img_ratios": [0.5, 1.0, 1.5]}

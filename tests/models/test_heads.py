@@ -121,6 +121,9 @@ BACKBONES = {
     "PIDHead": {"type": Branches, "channels": (16, 32, 16)},
 }
 
+# How far a logit in bfloat16 may be off, in their standard deviations, where it is not 0.1. DPT's shortcuts add up what
+# some twenty convolutions one after the other have rounded (0.12); masks of SAN have logits up to 100 (0.40).
+ROUNDING = {"DPTHead": 0.2, "SideAdapterCLIPHead": 0.5}
 MASKS = ("loss_cls", "loss_mask", "loss_dice")
 # What heads log while training that have other losses than one, or refine another head's logits.
 LOGS = {
@@ -203,7 +206,7 @@ def test_logits_of_one_image_of_odd_size(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_bfloat16(name):
-    """Logits are float32, within 2 percent of a float32 model, or of twice what rounding alone moves."""
+    """Logits are float32, within 2 percent of a float32 model, or of twice what rounding alone moves; none is far."""
     model, variables = setup(name, "bfloat16")
     images, _ = random_batch((2, 64, 96))
     logits = quick_jit(functools.partial(encode_decode, model))(variables, images)
@@ -212,6 +215,7 @@ def test_bfloat16(name):
     expected = exact(variables, images)
     of_rounded = exact(*jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16).astype(x.dtype), (variables, images)))
     assert relative_error(logits, expected) <= max(0.02, 2 * relative_error(of_rounded, expected))
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=ROUNDING.get(name, 0.1) * np.std(expected))
     assert not np.array_equal(logits, expected)
 
 

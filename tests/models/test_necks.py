@@ -100,6 +100,7 @@ def test_bfloat16(name):
     for output, expected in zip(rough, apply(variables, features), strict=True):
         assert output.dtype == jnp.bfloat16
         assert relative_error(output, expected) <= 0.02
+        np.testing.assert_allclose(np.asarray(output, np.float32), expected, rtol=0, atol=0.1 * np.std(expected))
 
 
 @pytest.mark.parametrize("name", NECKS)

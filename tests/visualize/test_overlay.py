@@ -3,6 +3,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from jaxseg.errors import DataError
+from jaxseg.visualize.bands import as_picture
 from jaxseg.visualize.overlay import (
     CORRECT,
     IGNORED,
@@ -164,3 +165,41 @@ def test_panel_of_an_image_without_labels():
     picture = panel(np.zeros((20, 20, 3), np.uint8), unknown, np.zeros_like(unknown), PALETTE)
     assert shows(picture[-100:, -100:], IGNORED)
     assert not shows(picture, WRONG)
+
+
+def test_several_classes_a_pixel_mix_their_colours(scene):
+    image = scene[0]
+    labels = np.zeros((40, 60, 3), np.uint8)
+    labels[:20, :, 0] = 1
+    labels[:20, :30, 1] = 1
+    painted = colorize(labels, PALETTE)
+    assert painted[5, 5].tolist() == [100, 100, 0]
+    assert painted[5, 50].tolist() == [200, 0, 0]
+    assert painted[30, 5].tolist() == [0, 0, 0]
+    drawn = overlay(image, labels, PALETTE)
+    np.testing.assert_array_equal(drawn[25:], image[25:])
+    assert boundaries(labels)[:, 29].sum() == 20 + 0
+    truth = labels.copy()
+    truth[0, 0, 2], truth[39] = 1, 255
+    errors = error_map(labels, truth, image=image)
+    assert (errors[0, 0] == WRONG).all()
+    assert (errors[39] == IGNORED).all()
+    assert (errors == np.array(WRONG)).all(-1).sum() == 1
+    assert panel(image, truth, labels, PALETTE).shape[2] == 3
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (2, np.uint16), (7, np.uint16), (4, np.float32)])
+def test_images_of_any_channels_are_pictures(channels, dtype):
+    image = (np.arange(40 * 60 * channels).reshape(40, 60, channels) % 997).astype(dtype)
+    picture = as_picture(image)
+    assert picture.shape == (40, 60, 3)
+    assert picture.dtype == np.uint8
+    assert picture.min() == 0
+    assert picture.max() == 255
+    shown = min(channels, 3)
+    for band in range(shown):
+        order = np.argsort(image[..., band].ravel(), kind="stable")
+        assert (np.diff(picture[..., band].ravel()[order].astype(int)) >= 0).all()
+    assert as_picture(np.full((4, 5, 7), 9, np.uint16)).max() == 0
+    rgb = np.zeros((4, 5, 3), np.uint8)
+    assert as_picture(rgb) is rgb

@@ -4,11 +4,37 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxseg.data.transforms.base import Pipeline, RandomTransform, Record, Size, Transform, build_transform
-from jaxseg.data.transforms.color import PhotoMetricDistortion
+from jaxseg.data.transforms.albu import Albu
+from jaxseg.data.transforms.base import (
+    MixTransform,
+    Pipeline,
+    RandomTransform,
+    Record,
+    Size,
+    Transform,
+    build_transform,
+)
+from jaxseg.data.transforms.color import (
+    CLAHE,
+    AdjustGamma,
+    PhotoMetricDistortion,
+    RandomGrayscale,
+    Rerange,
+    RGB2Gray,
+)
+from jaxseg.data.transforms.compose import RandomApply, RandomChoice
+from jaxseg.data.transforms.depth import LoadDepthAnnotation, RandomDepthMix
 from jaxseg.data.transforms.edges import GenerateEdge
-from jaxseg.data.transforms.geometric import Pad, RandomCrop, RandomFlip
+from jaxseg.data.transforms.erase import RandomCutOut
+from jaxseg.data.transforms.geometric import CenterCrop, Pad, RandomCrop, RandomFlip
+from jaxseg.data.transforms.load_volumes import (
+    LoadBiomedicalAnnotation,
+    LoadBiomedicalData,
+    LoadBiomedicalImageFromFile,
+)
 from jaxseg.data.transforms.loading import LoadAnnotations, LoadImage
+from jaxseg.data.transforms.mix import MixUp, RandomMosaic
+from jaxseg.data.transforms.remote import ConcatCDInput, LoadMultipleRSImageFromFile, LoadSingleRSImageFromFile
 from jaxseg.data.transforms.resize import (
     RandomChoiceResize,
     RandomResize,
@@ -16,10 +42,23 @@ from jaxseg.data.transforms.resize import (
     Resize,
     ResizeShortestEdge,
     ResizeToMultiple,
+    SegRescale,
+)
+from jaxseg.data.transforms.rotate import RandomRotate, RandomRotFlip
+from jaxseg.data.transforms.volumes import (
+    BioMedical3DPad,
+    BioMedical3DRandomCrop,
+    BioMedical3DRandomFlip,
+    BioMedicalGaussianBlur,
+    BioMedicalGaussianNoise,
+    BioMedicalRandomGamma,
 )
 
 __all__ = [
+    "LABEL_LOADERS",
+    "NOT_NEEDED",
     "TRANSFORMS",
+    "MixTransform",
     "Pipeline",
     "RandomTransform",
     "Record",
@@ -30,20 +69,73 @@ __all__ = [
 ]
 
 TRANSFORMS: dict[str, type] = {
+    # Reading files.
     "LoadImage": LoadImage,
     "LoadImageFromFile": LoadImage,
+    "LoadImageFromNDArray": LoadImage,
+    "InferencerLoader": LoadImage,
+    "LoadSingleRSImageFromFile": LoadSingleRSImageFromFile,
+    "LoadMultipleRSImageFromFile": LoadMultipleRSImageFromFile,
     "LoadAnnotations": LoadAnnotations,
+    "LoadDepthAnnotation": LoadDepthAnnotation,
+    "LoadBiomedicalImageFromFile": LoadBiomedicalImageFromFile,
+    "LoadBiomedicalAnnotation": LoadBiomedicalAnnotation,
+    "LoadBiomedicalData": LoadBiomedicalData,
+    # Sizes.
     "Resize": Resize,
     "ResizeShortestEdge": ResizeShortestEdge,
     "ResizeToMultiple": ResizeToMultiple,
     "RandomResize": RandomResize,
     "RandomChoiceResize": RandomChoiceResize,
+    "SegRescale": SegRescale,
     "RandomCrop": RandomCrop,
-    "RandomFlip": RandomFlip,
-    "PhotoMetricDistortion": PhotoMetricDistortion,
-    "GenerateEdge": GenerateEdge,
+    "CenterCrop": CenterCrop,
     "Pad": Pad,
+    # Places.
+    "RandomFlip": RandomFlip,
+    "RandomRotate": RandomRotate,
+    "RandomRotFlip": RandomRotFlip,
+    # Colours.
+    "PhotoMetricDistortion": PhotoMetricDistortion,
+    "AdjustGamma": AdjustGamma,
+    "CLAHE": CLAHE,
+    "Rerange": Rerange,
+    "RGB2Gray": RGB2Gray,
+    "RandomGrayscale": RandomGrayscale,
+    "Albu": Albu,
+    # Parts of the picture, and several pictures.
+    "RandomCutOut": RandomCutOut,
+    "RandomDepthMix": RandomDepthMix,
+    "RandomMosaic": RandomMosaic,
+    "MixUp": MixUp,
+    "ConcatCDInput": ConcatCDInput,
+    # Labels of their own.
+    "GenerateEdge": GenerateEdge,
+    # Volumes.
+    "BioMedical3DRandomCrop": BioMedical3DRandomCrop,
+    "BioMedical3DPad": BioMedical3DPad,
+    "BioMedical3DRandomFlip": BioMedical3DRandomFlip,
+    "BioMedicalGaussianNoise": BioMedicalGaussianNoise,
+    "BioMedicalGaussianBlur": BioMedicalGaussianBlur,
+    "BioMedicalRandomGamma": BioMedicalRandomGamma,
+    # Others.
+    "RandomApply": RandomApply,
+    "RandomChoice": RandomChoice,
 }
+NOT_NEEDED: dict[str, str] = {
+    "PackSegInputs": "the loader makes batches of records, which carry what they need",
+    "ImageToTensor": "arrays go to the device as they are",
+    "ToTensor": "arrays go to the device as they are",
+    "Normalize": "images are normalised on the device: `preprocess`",
+    "Compose": "`transforms` is a list already; in RandomApply and RandomChoice, too",
+    "KeyMapper": "records have fixed names",
+    "TransformBroadcaster": "what is done to the image is done to its second date and its label, alike",
+    "TestTimeAug": "predictions are averaged over flips by `predict --tta`",
+    "MultiScaleFlipAug": "predictions are averaged over flips by `predict --tta`",
+}
+"""What the reference has besides, and why there is none here."""
+LABEL_LOADERS = tuple(name for name, kind in TRANSFORMS.items() if kind.loads == "label")
+"""What reads labels, which images to predict don't have."""
 # With the crop after them. A class of one's own that is derived from them may do something else.
 _FUSED = (RandomResize, RandomChoiceResize)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from jaxseg.data.transforms.base import Record, Transform
-from jaxseg.errors import ConfigError
+from jaxseg.data.transforms.base import Record, Transform, name_of
+from jaxseg.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,16 @@ class GenerateEdge(Transform):
             raise ConfigError(f"GenerateEdge.edge_width is {self.edge_width!r}; it must be a whole number, at least 1.")
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        """Finds the edges of the label."""
-        label = record["label"]
+        """Finds the edges of the label.
+
+        Raises:
+            DataError: there is no label of one class a pixel.
+        """
+        label = record.get("label")
+        if label is None or label.ndim != 2 or label.dtype.kind not in "iu":
+            raise DataError(
+                f"GenerateEdge needs a label with one class a pixel, which {name_of(record)} does not have by then."
+            )
         edge = np.zeros(label.shape, np.uint8)
         counts = label != self.ignore_index
         whole, low, high = slice(None), slice(None, -1), slice(1, None)

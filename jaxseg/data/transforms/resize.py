@@ -11,6 +11,7 @@ from jaxseg.data.transforms.base import (
     Record,
     Size,
     Transform,
+    is_number,
     map_arrays,
     set_fields,
     whole_pair,
@@ -167,6 +168,32 @@ class ResizeToMultiple(Transform):
         """The size resized to."""
         target = self._target(size)
         return target, target
+
+
+@dataclass(frozen=True)
+class SegRescale(Transform):
+    """Resizes the label (nearest) by a factor, and leaves the image.
+
+    Attributes:
+        scale_factor: the factor.
+    """
+
+    scale_factor: float = 1
+
+    def __post_init__(self) -> None:
+        if not is_number(self.scale_factor) or self.scale_factor <= 0:
+            raise ConfigError(f"SegRescale.scale_factor is {self.scale_factor!r}; it must be a positive number.")
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        """Resizes the label."""
+
+        def rescale(label: np.ndarray) -> np.ndarray:
+            size = scaled_size(label.shape[:2], (self.scale_factor, self.scale_factor))
+            if min(size) < 1:
+                raise ConfigError(f"SegRescale by {self.scale_factor} leaves nothing of a label of {label.shape[:2]}.")
+            return resize_label(label, size)
+
+        return map_arrays(record, lambda image: image, rescale)
 
 
 def _resize(record: Record, size: Size) -> Record:

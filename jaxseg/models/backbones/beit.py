@@ -55,7 +55,7 @@ class RelativeAttention(nn.Module):
         y = attend_heads(
             *(y[:, :, i] for i in range(3)),
             bias=bias_of_distances(table, self.grid),
-            drop=lambda weights: drop(weights, train),
+            drop=drop.of(train),
         )
         return Linear(dims, name="proj")(y.reshape(x.shape))
 
@@ -168,6 +168,7 @@ class RelativeTransformer(nn.Module):
         num_fcs: Linear layers of a feed-forward network.
         norm_eval: Kept for configs that state it; layer normalisation has no statistics.
         init_values: What the outputs of attention and feed-forward networks are multiplied by at the start.
+        with_cp: Recompute each layer's activations in the backward pass, to save memory.
     """
 
     img_size: int | Sequence[int] = 224
@@ -187,6 +188,7 @@ class RelativeTransformer(nn.Module):
     num_fcs: int = 2
     norm_eval: bool = False
     init_values: float = 0.1
+    with_cp: bool = False
 
     may_lack: ClassVar[str] = ""  # what files to start from may lack: further alternatives of a pattern
 
@@ -217,8 +219,9 @@ class RelativeTransformer(nn.Module):
         x = self.with_positions(jnp.concatenate([token, x.reshape(b, -1, dims)], axis=1))
 
         outputs = []
+        layer = nn.remat(RelativeEncoderLayer, static_argnums=(2,)) if self.with_cp else RelativeEncoderLayer
         for i, drop_path_rate in enumerate(drop_path_rates(self.drop_path_rate, self.num_layers)):
-            x = RelativeEncoderLayer(
+            x = layer(
                 self.num_heads,
                 self.grid,
                 self.attention_bias,

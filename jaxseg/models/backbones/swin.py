@@ -134,7 +134,7 @@ class WindowAttention(nn.Module):
             *(qkv[..., i, :, :] for i in range(3)),
             scale=self.qk_scale or None,
             bias=bias,
-            drop=lambda weights: drop(weights, train),
+            drop=drop.of(train),
         )
         y = Linear(channels, name="proj")(y.reshape(x.shape))
         return Dropout(self.proj_drop_rate, name="proj_drop")(y, train)

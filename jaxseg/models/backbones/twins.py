@@ -70,7 +70,7 @@ class WindowAttention(nn.Module):
         y = to_windows(Linear(3 * c, self.qkv_bias, name="qkv")(x), size)
         y = jnp.moveaxis(y.reshape(*y.shape[:3], 3, self.num_heads, c // self.num_heads), 3, 0)
         drop = Dropout(self.attn_drop, name="attn_drop")
-        y = attend_heads(*y, bias=self.apart(h, w), drop=lambda weights: drop(weights, train))
+        y = attend_heads(*y, bias=self.apart(h, w), drop=drop.of(train))
         y = from_windows(y.reshape(*y.shape[:3], c), size, height, width)[:, :h, :w]
         return Dropout(self.proj_drop, name="proj_drop")(Linear(c, name="proj")(y), train)
 

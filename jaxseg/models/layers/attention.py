@@ -1,6 +1,9 @@
 """Attention between the pixels of feature maps."""
 
+import functools
+import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,12 +14,34 @@ from jaxseg.models.layers.conv import Conv, bare_conv
 from jaxseg.models.layers.conv_module import ConvModule
 from jaxseg.models.layers.norm import at_least_float32
 
+BLOCK = 2**25  # bytes of an image's products of queries and keys that are there at a time
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def wide_product(spec: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`jnp.einsum(spec, a, b)` in float32 or more; its gradients are products of the dtype of a and b."""
+    return jnp.einsum(spec, a, b, preferred_element_type=at_least_float32(jnp.result_type(a, b)))
+
+
+def _product_forward(spec, a, b):
+    return wide_product(spec, a, b), (a, b)
+
+
+def _product_backward(spec, residuals, g):
+    product = functools.partial(jnp.einsum, spec)
+    return jax.vjp(product, *residuals)[1](g.astype(jnp.result_type(*residuals)))
+
+
+wide_product.defvjp(_product_forward, _product_backward)
+
 
 def attend(
     query: Float[Array, "b q d"], key: Float[Array, "b k d"], value: Float[Array, "b k c"], scale: float = 1.0
 ) -> Float[Array, "b q c"]:
     """softmax(scale * query key^T) value; the softmax is computed in float32 or more."""
-    scores = jnp.einsum("bqd,bkd->bqk", query, key, preferred_element_type=at_least_float32(query.dtype))
+    if _score_bytes(1, query.shape[1], key.shape[1], query.dtype) > BLOCK:
+        return attend_heads(*(x[:, :, None] for x in (query, key, value)), scale=scale)[:, :, 0]
+    scores = wide_product("bqd,bkd->bqk", query, key)
     weights = jax.nn.softmax(scale * scores, axis=-1).astype(value.dtype)
     return jnp.einsum("bqk,bkc->bqc", weights, value)
 
@@ -35,17 +60,50 @@ def attend_heads(
         query, key, value: Projections, heads apart.
         scale: Factor of the products; None: 1 / sqrt(d).
         bias: Added to the products, as [... h q k]; -inf where a query must not look.
-        drop: Applied to the weights.
+        drop: Applied to the weights; None where nothing is dropped. Then, where the products of all queries are many,
+            as between all patches of an image, they are computed for some queries at a time, and again in the
+            backward pass.
     """
-    wide = at_least_float32(query.dtype)
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=wide)
+    *others, queries, heads, _ = query.shape
+    blocks = math.ceil(_score_bytes(heads, queries, key.shape[-3], query.dtype) / BLOCK)
+    if blocks > 1 and drop is None and len(others) == 1:
+        return _attend_in_blocks(query, key, value, scale, bias, min(blocks, queries))
+    return _attend_at_once(query, key, value, scale, bias, drop)
+
+
+def _attend_at_once(query, key, value, scale, bias, drop) -> Array:
+    scores = wide_product("...qhd,...khd->...hqk", query, key)
     scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
     if bias is not None:
-        scores = scores + bias.astype(wide)
+        scores = scores + bias.astype(scores.dtype)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     if drop is not None:
         weights = drop(weights)
     return jnp.einsum("...hqk,...khc->...qhc", weights, value)
+
+
+def _score_bytes(heads: int, queries: int, keys: int, dtype: Any) -> int:
+    return heads * queries * keys * at_least_float32(dtype).itemsize
+
+
+def _attend_in_blocks(query: Array, key: Array, value: Array, scale: float | None, bias: Array | None, blocks: int):
+    count, size = query.shape[1], math.ceil(query.shape[1] / blocks)
+
+    def split(x: Array, axis: int) -> Array:
+        axis %= x.ndim
+        x = jnp.pad(x, [(0, blocks * size - count if i == axis else 0) for i in range(x.ndim)])
+        return jnp.moveaxis(x.reshape(*x.shape[:axis], blocks, size, *x.shape[axis + 1 :]), axis, 0)
+
+    parts = {"query": split(query, 1)}
+    if bias is not None and bias.shape[-2] > 1:
+        parts["bias"] = split(bias, -2)
+
+    @jax.checkpoint
+    def of_block(part: dict[str, Array]) -> Array:
+        return _attend_at_once(part["query"], key, value, scale, part.get("bias", bias), None)
+
+    found = jnp.moveaxis(jax.lax.map(of_block, parts), 0, 1)
+    return found.reshape(len(query), blocks * size, *found.shape[3:])[:, :count]
 
 
 def flatten_pixels(x: Float[Array, "b h w c"]) -> Float[Array, "b n c"]:

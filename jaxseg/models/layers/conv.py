@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxseg.models.layers.initializers import default_bias, default_kernel, kaiming_normal
 from jaxseg.models.layers.platform import on_cpu
+from jaxseg.models.layers.product import token_product
 
 Pair = tuple[int, int]
 
@@ -156,7 +157,7 @@ def pointwise_conv(x: Array, kernel: Array, stride: Pair) -> Array:
     """A 1x1 convolution as a matrix product, whose gradients are matrix products too."""
     if stride != (1, 1):
         x = x[:, :: stride[0], :: stride[1]]
-    return jnp.einsum("bhwc,co->bhwo", x, kernel[0, 0])
+    return token_product(x, kernel[0, 0])
 
 
 # Windows of a map, in bytes, that are copied for a matrix product quicker than XLA convolves for a kernel's gradient:

@@ -1,5 +1,7 @@
 """Dropout of elements and of whole branches; without a "dropout" key nothing is dropped."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
@@ -19,6 +21,10 @@ class Dropout(nn.Module):
         if not (train and self.rate > 0 and self.has_rng("dropout")):
             return x
         return nn.Dropout(self.rate)(x, deterministic=False)
+
+    def of(self, train: bool) -> Callable[[Array], Array] | None:
+        """The layer as a function of x; None where it never drops."""
+        return (lambda x: self(x, train)) if train and self.rate > 0 else None
 
 
 class DropPath(nn.Module):

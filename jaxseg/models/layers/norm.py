@@ -1,9 +1,12 @@
 """Normalisation layers, built from the reference's `norm_cfg`."""
 
+import functools
 from collections.abc import Mapping
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -13,6 +16,59 @@ from jaxseg.errors import ConfigError, did_you_mean
 def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
     """The dtype that statistics of `dtype` are computed in."""
     return jnp.promote_types(dtype, jnp.float32)
+
+
+def _statistics(x: Array, axes: int | tuple[int, ...], keepdims: bool = False) -> tuple[Array, Array]:
+    """Mean and variance, as numbers: `normalise` knows what they do to gradients."""
+    x32 = lax.stop_gradient(x).astype(at_least_float32(x.dtype))
+    mean = jnp.mean(x32, axes, keepdims=True)
+    var = jnp.mean(jnp.square(x32 - mean), axes, keepdims=keepdims)
+    return mean.reshape(var.shape), var
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def normalise(
+    x: Float[Array, "*b c"],
+    mean: Float[Array, "..."],
+    var: Float[Array, "..."],
+    scale: Float[Array | np.ndarray, " c"],
+    bias: Float[Array | np.ndarray, " c"],
+    axes: int | tuple[int, ...],
+    eps: float,
+) -> Float[Array, "*b c"]:
+    """(x - mean) / sqrt(var + eps) * scale + bias, computed in float32 or more, in the dtype of x.
+
+    The gradient takes into account that mean and variance are those of x along `axes`. For it x is kept as it is;
+    differentiating step by step would keep x less its mean, in float32, besides.
+    """
+    x32 = x.astype(at_least_float32(x.dtype))
+    root = lax.rsqrt(var + eps)
+    # Whichever is the smaller product: of a number a channel, or of one a token.
+    y = (x32 - mean) * (root * scale) if root.ndim == 1 else (x32 - mean) * root * scale
+    return (y + bias).astype(x.dtype)
+
+
+def _normalise_forward(x, mean, var, scale, bias, axes, eps):
+    return normalise(x, mean, var, scale, bias, axes, eps), (x, mean, var, scale)
+
+
+def _normalise_backward(axes, eps, residuals, g):
+    x, mean, var, scale = residuals
+    wide = at_least_float32(x.dtype)
+    root = lax.rsqrt(var + eps)
+    # Without the barrier XLA may keep y of the forward pass, and without g in it compute y long before it is needed.
+    x, g = lax.optimization_barrier((x, g))
+    y = (x.astype(wide) - mean) * root
+    g = g.astype(wide)
+    others = tuple(range(x.ndim - 1))
+    scaled = g * scale
+    inner = scaled - jnp.mean(scaled, axes, keepdims=True) - y * jnp.mean(scaled * y, axes, keepdims=True)
+    zeros = jnp.zeros_like(mean)
+    sums = (jnp.sum(g * y, others), jnp.sum(g, others))
+    return (root * inner).astype(x.dtype), zeros, zeros, *(total.astype(scale.dtype) for total in sums)
+
+
+normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 class BatchNorm(nn.Module):
@@ -40,18 +96,17 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), jnp.float32)
 
-        x32 = x.astype(at_least_float32(x.dtype))
         if train:
             axes = tuple(range(x.ndim - 1))
-            mean = jnp.mean(x32, axes)
-            var = jnp.mean(jnp.square(x32 - mean), axes)
+            mean, var = _statistics(x, axes)
             if not self.is_initializing():
                 count = x.size // features
                 unbiased = var * (count / max(count - 1, 1))
-                running_mean.value += self.momentum * (lax.stop_gradient(mean) - running_mean.value)
-                running_var.value += self.momentum * (lax.stop_gradient(unbiased) - running_var.value)
-        else:
-            mean, var = running_mean.value, running_var.value
+                running_mean.value += self.momentum * (mean - running_mean.value)
+                running_var.value += self.momentum * (unbiased - running_var.value)
+            return normalise(x, mean, var, scale, bias, axes, self.eps)
+        mean, var = running_mean.value, running_var.value
+        x32 = x.astype(at_least_float32(x.dtype))
         y = (x32 - mean) * (lax.rsqrt(var + self.eps) * scale) + bias
         return y.astype(x.dtype)
 
@@ -89,10 +144,7 @@ class LayerNorm(nn.Module):
         """Normalises x; training makes no difference."""
         scale = self.param("scale", self.scale_init, (x.shape[-1],), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
-        x32 = x.astype(at_least_float32(x.dtype))
-        centred = x32 - jnp.mean(x32, -1, keepdims=True)
-        var = jnp.mean(jnp.square(centred), -1, keepdims=True)
-        return (centred * lax.rsqrt(var + self.eps) * scale + bias).astype(x.dtype)
+        return normalise(x, *_statistics(x, -1, keepdims=True), scale, bias, -1, self.eps)
 
 
 # The reference's type -> (class, prefix of its attributes' names, which name the parameters).

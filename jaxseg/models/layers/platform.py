@@ -46,19 +46,27 @@ def jit(function: Callable, once: bool = False, **options: Any) -> Callable:
     """
     if not on_cpu():
         return jax.jit(function, **options)
-    compiler_options = (_cpu_options() or {}) | ({"xla_backend_optimization_level": "1"} if once else {})
+    compiler_options = _cpu_options() | ({"xla_backend_optimization_level": "1"} if once else {})
     return jax.jit(function, compiler_options=compiler_options or None, **options)
 
 
-@functools.cache
-def _cpu_options() -> dict[str, str] | None:
-    """XLA's newer CPU library computes convolutions on one thread; its older one uses all cores.
+# What suits CPUs, each where this version of XLA knows it.
+_CPU_OPTIONS = (
+    # XLA's newer library computes convolutions on one thread; its older one uses all cores.
+    {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_DOT"},
+    # This pass takes the barriers away that keep what is to be computed again in the backward pass from being kept.
+    {"xla_disable_hlo_passes": "cse_barrier_expander"},
+)
 
-    None where this version of XLA has no such option.
-    """
-    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_DOT"}
-    try:
-        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
-    except Exception:  # whatever this version of XLA says to an option it does not know
-        return None
+
+@functools.cache
+def _cpu_options() -> dict[str, str]:
+    """Those of _CPU_OPTIONS that this version of XLA takes."""
+    options = {}
+    for option in _CPU_OPTIONS:
+        try:
+            jax.jit(lambda x: x, compiler_options=option).lower(0.0).compile()
+        except Exception:  # whatever this version of XLA says to an option it does not know
+            continue
+        options |= option
     return options

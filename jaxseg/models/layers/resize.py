@@ -45,6 +45,26 @@ def resize(
     return x
 
 
+def resize_rows(
+    x: Float[Array, "b h w c"], height: int, first: Array, count: int, align_corners: bool = False
+) -> Float[Array, "b count w c"]:
+    """Some rows of x resized to another height, bilinearly: `count` of them from `first` on, after the last it again.
+
+    Args:
+        x: Feature maps.
+        height: Of the whole result.
+        first: Index of a row; may be traced.
+        count: Number of rows.
+        align_corners: As in `resize`.
+    """
+    rows = jnp.minimum(first + jnp.arange(count), height - 1)
+    if height == x.shape[1]:
+        return jnp.take(x, rows, axis=1)
+    real = np.float64 if x.dtype == np.float64 else np.float32
+    matrix = jnp.asarray(_matrix(x.shape[1], height, "bilinear", align_corners, None, real))
+    return _multiply(x, matrix[rows], 1)
+
+
 def _resize_axis(x: Array, axis: int, size: int, mode: str, align_corners: bool, factor: float | None) -> Array:
     # Coordinates are computed in float32 as PyTorch has them, and in float64 only for float64 maps.
     real = np.float64 if x.dtype == np.float64 else np.float32
@@ -55,7 +75,7 @@ def _resize_axis(x: Array, axis: int, size: int, mode: str, align_corners: bool,
     return _multiply(x, _matrix(x.shape[axis], size, mode, align_corners, factor, real), axis)
 
 
-def _multiply(x: Array, matrix: np.ndarray, axis: int) -> Array:
+def _multiply(x: Array, matrix: np.ndarray | Array, axis: int) -> Array:
     """Applies an [out, in] matrix along the rows (axis 1) or columns (axis 2)."""
     spec = "bhwc,oh->bowc" if axis == 1 else "bhwc,ow->bhoc"
     return jnp.einsum(spec, x, jnp.asarray(matrix, x.dtype), precision=lax.Precision.HIGHEST)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -14,8 +13,8 @@ from jaxseg.models.layers.attention import attend_heads
 from jaxseg.models.layers.conv import Conv, Pair, pair
 from jaxseg.models.layers.drop import Dropout, DropPath
 from jaxseg.models.layers.initializers import default_bias, default_kernel, trunc_normal
-from jaxseg.models.layers.norm import at_least_float32, build_norm
-from jaxseg.models.layers.platform import on_cpu
+from jaxseg.models.layers.norm import build_norm
+from jaxseg.models.layers.product import linear_map
 from jaxseg.models.layers.resize import resize
 
 # The reference's names of what `TransformerEncoderLayer` has, see `jaxseg.models.names`.
@@ -41,34 +40,10 @@ class Linear(nn.Module):
         """Maps every token."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         kernel = jnp.asarray(kernel, x.dtype)
-        y = token_product(x, kernel) if on_cpu() else x @ kernel
+        y = linear_map(x, kernel)
         if self.use_bias:
             y = y + self.param("bias", self.bias_init, (self.features,), jnp.float32).astype(x.dtype)
         return y
-
-
-@jax.custom_vjp
-def token_product(x: Float[Array, "*b c"], kernel: Float[Array, "c d"]) -> Float[Array, "*b d"]:
-    """The product, whose gradient for the kernel takes x and the output's gradient as they lie.
-
-    XLA would transpose its product with a copy of one of them, which takes several times as long on CPUs.
-    """
-    return x @ kernel
-
-
-def _product_forward(x, kernel):
-    return token_product(x, kernel), (x, kernel)
-
-
-def _product_backward(residuals, g):
-    x, kernel = residuals
-    wide = at_least_float32(x.dtype)
-    tokens, gradients = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    product = jax.lax.dot_general(tokens, gradients, (((0,), (0,)), ((), ())), preferred_element_type=wide)
-    return g @ kernel.T, product.astype(kernel.dtype)
-
-
-token_product.defvjp(_product_forward, _product_backward)
 
 
 def bare_linear(in_channels: int, features: int, **fields) -> Linear:
@@ -117,16 +92,16 @@ class MultiheadAttention(nn.Module):
             shift = self.param("in_proj_bias", nn.initializers.zeros, (3 * dims,), jnp.float32).astype(query.dtype)
         heads = (self.num_heads, dims // self.num_heads)
         if key is query and value is query:
-            y = (query @ weight.astype(query.dtype) + shift).reshape(*query.shape[:-1], 3, *heads)
+            y = (linear_map(query, weight.astype(query.dtype)) + shift).reshape(*query.shape[:-1], 3, *heads)
             projected = [y[..., i, :, :] for i in range(3)]
         else:
             shifts = jnp.split(shift, 3) if self.qkv_bias else (0, 0, 0)
             projected = [
-                (x @ part.astype(x.dtype) + b).reshape(*x.shape[:-1], *heads)
+                (linear_map(x, part.astype(x.dtype)) + b).reshape(*x.shape[:-1], *heads)
                 for x, part, b in zip((query, key, value), jnp.split(weight, 3, axis=1), shifts, strict=True)
             ]
         drop = Dropout(self.attn_drop, name="dropout")
-        y = attend_heads(*projected, bias=bias, drop=lambda weights: drop(weights, train))
+        y = attend_heads(*projected, bias=bias, drop=drop.of(train))
         out = Linear(dims, self.qkv_bias, kernel_init=self.out_init, name="out_proj")
         return out(y.reshape(*query.shape[:-1], dims))
 
