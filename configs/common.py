@@ -27,6 +27,7 @@ def base() -> ConfigDict:
             "model_name": placeholder(str),  # of recipes with a choice of models
             "seed": 0,  # of initial weights, order, augmentation and dropout
             "total_steps": 80000,
+            "epoch_steps": placeholder(int),  # of schedules by epoch; None: as many as the training images fill
             "batch_size": 8,  # images a step, over all devices and processes
             "eval_batch_size": 8,
             "log_every": 50,

@@ -88,7 +88,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, callbacks: Sequence[An
         process_index=jax.process_index(), process_count=jax.process_count(),
         num_workers=config.data.num_workers, read_threads=config.data.read_threads,
     )  # fmt: skip
-    schedule = build_schedule(config.schedule, config.total_steps)
+    schedule = build_schedule(config.schedule, config.total_steps, config.epoch_steps)
     timer, began, evaluation = Timer(config.batch_size, config.total_steps), time.time(), None
     writer.say(describe(config, sources, notes, state, start, workdir))
 
@@ -128,8 +128,8 @@ def prepare_data(
 ) -> tuple[ConfigDict, dict[str, Any], dict[str, Any]]:
     """Sources and transforms of both parts, and the config with what follows from the data filled in.
 
-    That is the names and colours of the classes, `num_classes` of the heads that leave it open, and what `follow_data`
-    fills in: it takes what was counted from the run in `workdir`, and tells `say` what it does.
+    That is the names and colours of the classes, the steps of an epoch, `num_classes` of the heads that leave it open,
+    and what `follow_data` fills in: it takes what was counted from the run in `workdir`, and tells `say` what it does.
 
     Raises:
         ConfigError: A head has another number of classes than the data.
@@ -142,6 +142,7 @@ def prepare_data(
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.classes, config.data.palette = source.classes, source.palette
+        config.epoch_steps = config.epoch_steps or -(-len(source) // config.batch_size)
         text = config.model.get("text_encoder") or {"vocabulary": ()}
         if text.get("dataset_name") is None and text.get("vocabulary") is None:
             text["vocabulary"] = source.classes

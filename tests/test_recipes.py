@@ -22,7 +22,14 @@ EXPECTED = {
 DEFAULTS = dict(TOOL["leaves"](json.loads(run_config.to_json(common.base()))))
 OURS = {"cgnet_camvid"}  # those that the reference does not have
 # Fields that the reference does not have, at their defaults in all recipes whose parts have them.
-OWN_FIELDS = {"mesh.data": -1, "mesh.fsdp": 1, "model.backbone.with_cp": False, "model.remat": False}
+OWN_FIELDS = {
+    "mesh.data": -1,
+    "mesh.fsdp": 1,
+    "model.backbone.with_cp": False,
+    "model.remat": False,
+    "optimizer.freeze": [],
+    **{f"schedule[{i}].by_epoch": False for i in range(5)},
+}
 
 
 def with_defaults(fields):
