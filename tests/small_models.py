@@ -1,12 +1,13 @@
 """Models that are small enough to be compiled many times."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.models import HEADS
@@ -108,6 +109,11 @@ def random_batch(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray
     rng = np.random.default_rng(seed)
     labels = np.where(rng.random(shape) < 0.1, 255, rng.integers(0, CLASSES, shape))
     return rng.normal(0, 1, (*shape, 3)).astype(np.float32), labels.astype(np.uint8)
+
+
+def a_third(names: Iterable[str]) -> list[Any]:
+    """Names as parameters of a test: every third is in every run, the others are slow."""
+    return [name if i % 3 == 0 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(names)]
 
 
 def relative_error(found: Any, expected: Any) -> float:

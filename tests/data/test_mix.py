@@ -169,7 +169,8 @@ def test_the_stream_is_the_same_with_any_number_of_threads_and_after_a_stop(stre
     assert_same(first(3, read_threads=threads, start_step=5), stream[5:])
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_stream_is_the_same_with_any_number_of_workers(stream, workers):
     assert_same(first(3, num_workers=workers, start_step=2), stream[2:5])
 

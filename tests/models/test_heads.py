@@ -21,6 +21,7 @@ from jaxseg.text.vocabulary import with_vocabulary
 from small_models import (
     CLASSES,
     MERGES,
+    a_third,
     head_config,
     model_config,
     random_batch,
@@ -204,7 +205,7 @@ def test_logits_of_one_image_of_odd_size(name):
     assert np.asarray(logits).std() > 0
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", a_third(HEADS))
 def test_bfloat16(name):
     """Logits are float32, within 2 percent of a float32 model, or of twice what rounding alone moves; none is far."""
     model, variables = setup(name, "bfloat16")

@@ -37,13 +37,13 @@ def test_forms_agree(dtype, channels):
 
 @pytest.mark.parametrize("channels", [768, 1536, 3072])
 def test_rounding_of_sums(channels):
-    """PyTorch's is 2.6e-7 of the standard deviation, with any number of channels; that of one long sum is 4e-7."""
+    """PyTorch's is 2.6e-7 of the standard deviation, with any number of channels; one long sum's 3.7e-7 to 4.1e-7."""
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(0, 1, (80, channels)).astype(np.float32), rng.normal(0, 1, (channels, 384))
     kernel = kernel.astype(np.float32)
     exact = x.astype(np.float64) @ kernel.astype(np.float64)
     error = jax.jit(linear_map)(x, kernel) - exact
-    assert np.std(error) < 3.3e-7 * np.std(exact)
+    assert np.std(error) < 3.6e-7 * np.std(exact)
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-6), ("bfloat16", 0.04)])

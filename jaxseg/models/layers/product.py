@@ -12,7 +12,7 @@ from jaxseg.models.layers.platform import on_cpu
 
 # A linear layer adds up the products of so many channels, and less than twice as many, at a time. PyTorch's library for
 # CPUs has such blocks; XLA's adds up thousands one after the other, which rounds up to 1.6 times as much.
-BLOCK = 256
+BLOCK = 384
 
 
 def linear_map(x: Float[Array, "*b c"], kernel: Float[Array, "c d"]) -> Float[Array, "*b d"]:
