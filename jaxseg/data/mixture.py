@@ -1,5 +1,6 @@
 """Several sources as one: data sets, folders, splits or lists of files, each as often as its weight says."""
 
+import functools
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -72,11 +73,11 @@ class Mixture:
         return maps[0] if all(one == maps[0] for one in maps) else {}
 
     def __len__(self) -> int:
-        return self._ends()[-1]
+        return self._ends[-1]
 
     def locate(self, index: int) -> tuple[int, int]:
         """The number of the source that a record is of, and its number in there."""
-        ends = self._ends()
+        ends = self._ends
         if not 0 <= index < ends[-1]:
             raise IndexError(f"{self.name} has {ends[-1]} records, asked for number {index}")
         place = bisect_right(ends, index)
@@ -92,7 +93,9 @@ class Mixture:
         place, inner = self.locate(index)
         return self.sources[place].size(inner)
 
+    @functools.cached_property
     def _ends(self) -> list[int]:
+        """Of each source, the number after its last record; computed once, not for every record."""
         return list(accumulate(len(one) * count for one, count in zip(self.sources, self.repeats, strict=True)))
 
 

@@ -59,7 +59,18 @@ def to_labels(volume: Shaped[np.ndarray, "..."], record: Record, path: str) -> I
 
 
 @dataclass(frozen=True)
-class LoadBiomedicalImageFromFile(Transform):
+class _LoadVolume(Transform):
+    """What readers of volumes have in common."""
+
+    decode_backend: str = "nifti"
+    to_xyz: bool = False
+
+    def __post_init__(self) -> None:
+        _check_backend(self)
+
+
+@dataclass(frozen=True)
+class LoadBiomedicalImageFromFile(_LoadVolume):
     """Reads the volume `meta["image_path"]` into `image`, float32 [z y x channels].
 
     NIfTI files hold [x y z], or [x y z channels]; NumPy files hold [z y x], or [channels z y x]. A record that has
@@ -71,12 +82,6 @@ class LoadBiomedicalImageFromFile(Transform):
     """
 
     loads: ClassVar[str] = "image"
-
-    decode_backend: str = "nifti"
-    to_xyz: bool = False
-
-    def __post_init__(self) -> None:
-        _check_backend(self)
 
     def __call__(self, record: Record, rng: np.random.Generator | None = None) -> Record:
         """Decodes the volume.
@@ -106,7 +111,7 @@ def _with_image(record: Record, volume: np.ndarray) -> Record:
 
 
 @dataclass(frozen=True)
-class LoadBiomedicalAnnotation(Transform):
+class LoadBiomedicalAnnotation(_LoadVolume):
     """Reads the volume `meta["label_path"]` into `label`, [z y x]: class indices, checked as LoadAnnotations does.
 
     NIfTI files hold [x y z], NumPy files [z y x]. A record that has a label already is left as it is.
@@ -117,12 +122,6 @@ class LoadBiomedicalAnnotation(Transform):
     """
 
     loads: ClassVar[str] = "label"
-
-    decode_backend: str = "nifti"
-    to_xyz: bool = False
-
-    def __post_init__(self) -> None:
-        _check_backend(self)
 
     def __call__(self, record: Record, rng: np.random.Generator | None = None) -> Record:
         """Decodes the volume.
