@@ -148,3 +148,5 @@ workflow = [('train', 1)]
 cudnn_benchmark = True
 seed = 7
 """
+
+DIALECTS = ("new", "old")

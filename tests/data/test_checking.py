@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import time
 
 import cv2
 import numpy as np
@@ -12,8 +11,9 @@ import pytest
 from PIL import Image
 
 import runs
+from checked_sets import CLASSES, FLAG, LOAD, TRAIN, Harmed, check, kinds, masks, only, recipe
 from jaxseg.data import DemoSource, build_source, check_source, write_demo
-from jaxseg.data.checking import KINDS, check_dataset, groups, look_at
+from jaxseg.data.checking import KINDS, check_dataset, look_at
 from jaxseg.data.checking.look import Header, Look, file_header, loading_steps
 from jaxseg.data.checking.pictures import copy_findings, gradient_hash
 from jaxseg.data.checking.reading import Task, read_all
@@ -23,118 +23,10 @@ from jaxseg.data.masks import count_classes
 from jaxseg.data.transforms import build_transforms
 from jaxseg.errors import ConfigError, DataError
 
-CLASSES = DATASETS["Demo"].classes
-FLAG = f"--config.data.classes={CLASSES}"
-LOAD = ({"type": "LoadImage"}, {"type": "LoadAnnotations"})
-TRAIN = (*LOAD, {"type": "RandomCrop", "crop_size": (48, 64)}, {"type": "Pad", "size": (48, 64)})
-
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
     return write_demo(tmp_path_factory.mktemp("clean") / "set", train=30, val=8, size=(56, 72))
-
-
-def recipe(root, **fields):
-    data = {"dataset": "FolderDataset", "root": str(root), "classes": CLASSES, "palette": None}
-    for part in ("train", "val", "test"):
-        data[part] = {"split": part, "split_file": None, "transforms": TRAIN if part == "train" else LOAD}
-    return {"data": data | fields}
-
-
-def check(root, parts=(), model=None, **fields):
-    return check_dataset(recipe(root, **fields) | {"model": model or {}}, parts, workers=0)
-
-
-def kinds(checked):
-    return {finding.kind for finding in checked.findings}
-
-
-class Harmed:
-    """A copy of a data set to be harmed; pictures by number, each for one fault."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def path(self, kind, number, part="train", suffix=".png"):
-        return self.root / ("images" if kind == "image" else "annotations") / part / f"{part}_{number:05d}{suffix}"
-
-    def change(self, kind, number, change, part="train"):
-        path = self.path(kind, number, part)
-        Image.fromarray(change(np.array(Image.open(path)))).save(path)
-        return path
-
-    def harm(self):
-        """Puts in the faults; returns kind -> file, and what value and remedy must say."""
-        image, mask, change = (lambda n: self.path("image", n)), (lambda n: self.path("mask", n)), self.change
-        wanted = []
-
-        def fault(kind, path, value, fix):
-            wanted.append((kind, str(path), value, fix))
-
-        mask(0).unlink()
-        fault("image_without_mask", image(0), "nothing of its name", "Add the mask")
-        image(1).unlink()
-        fault("mask_without_image", mask(1), "no image train_00001", "Add the image")
-        image(2).write_bytes(b"")
-        fault("unreadable", image(2), "empty", "Copy or download")
-        image(3).write_bytes(image(3).read_bytes()[:400])
-        fault("unreadable", image(3), "cut short", "Copy or download")
-        mask(4).write_bytes(mask(4).read_bytes()[:60])
-        fault("unreadable", mask(4), "", "Copy or download")
-        image(5).write_text("<html>404 not found</html>")
-        fault("unreadable", image(5), "cannot be decoded", "Copy or download")
-        fault("size_mismatch", change("mask", 6, lambda m: m[:-3]), "mask 53x72, image 56x72", "own mask")
-        fault("size_mismatch", change("mask", 7, lambda m: np.rot90(m).copy()), "turned by 90", "own mask")
-
-        def outside(m):
-            m = m.copy()
-            m[:2, :5] = 77
-            return m
-
-        fault("values", change("mask", 8, outside), "77 (10 px)", "data.label_map")
-        fault("colour_mask", change("mask", 9, lambda m: np.stack([m * 30, m, m], 2)), "3 channels", "data.mask_colors")
-        Image.open(mask(10)).save(self.path("mask", 10, suffix=".jpg"))
-        mask(10).unlink()
-        fault("lossy_mask", self.path("mask", 10, suffix=".jpg"), ".jpg", "PNG")
-        Image.open(mask(11)).convert("L").save(mask(11), format="JPEG")
-        fault("lossy_mask", mask(11), "JPEG", "PNG")
-        fault(
-            "binary_255", change("mask", 12, lambda m: np.where(m > 0, 255, 0).astype(np.uint8)), "0 and 255", "ignored"
-        )
-        fault("empty_mask", change("mask", 13, lambda m: np.full_like(m, 255)), "only 255", "Annotate")
-        fault("background_only", change("mask", 14, lambda m: np.zeros_like(m)), "'background'", "Fine if")
-        shutil.copy(image(16), image(15))
-        fault("duplicate", image(16), "train_00015.png", "Remove one")
-        shutil.copy(image(17), self.path("image", 0, "val"))
-        fault("leak", self.path("image", 0, "val"), "train_00017.png of train", "one part")
-        again = self.path("image", 1, "val", ".jpg")
-        Image.open(image(18)).resize((144, 112), Image.Resampling.BICUBIC).save(again, quality=85)
-        self.path("image", 1, "val").unlink()
-        Image.fromarray(np.array(Image.open(self.path("mask", 1, "val"))).repeat(2, 0).repeat(2, 1)).save(
-            self.path("mask", 1, "val")
-        )
-        fault("near_leak", again, "nearly the same as", "one part")
-        for kind in ("image", "mask"):
-            self.path(kind, 2, "val").rename(self.path(kind, 19).parent.parent / "val" / self.path(kind, 19).name)
-        fault("same_name", self.path("image", 19).parent.parent / "val/train_00019.png", "another picture", "Fine if")
-        fault("form", change("image", 20, lambda i: i[..., 0]), "1 channel of 8 bits, most have 3", "Convert")
-        wide = cv2.imread(str(image(21)), cv2.IMREAD_COLOR).astype(np.uint16) * 257
-        cv2.imwrite(str(image(21)), wide)
-        fault("loading", image(21), "16", "data.channels")
-        exif = Image.Exif()
-        exif[0x0112] = 3
-        Image.open(image(22)).save(image(22), exif=exif)
-        fault("exif", image(22), "orientation 3", "color_ignore_orientation")
-        for kind in ("image", "mask"):
-            change(kind, 23, lambda a: a[:20, :30].copy())
-        fault("small_image", image(23), "20x30, crop 48x64", "crop_size")
-        shutil.copy(mask(24), mask(25))
-        fault("shared_mask", mask(25), "train_00024.png", "another's mask")
-        (image(0).parent / "photo.ppm").write_bytes(b"P6 1 1 255 abc")
-        fault("odd_suffix", image(0).parent / "photo.ppm", ".ppm", "image_suffix")
-        (mask(0).parent / "notes.txt").write_text("later")
-        fault("other_file", mask(0).parent / "notes.txt", ".txt", "Fine if")
-        return wanted
 
 
 @pytest.fixture(scope="module")
@@ -177,20 +69,9 @@ def test_and_nothing_else(harmed, checked):
     assert severities == sorted(severities, key=("error", "warning", "note").index)
 
 
-def masks(root, change, part="train"):
-    """Rewrites all masks of a part."""
-    for path in (root / "annotations" / part).iterdir():
-        Image.fromarray(change(np.array(Image.open(path))).astype(np.uint8)).save(path)
-
-
 @pytest.fixture
 def folder(tmp_path):
     return write_demo(tmp_path / "set", train=12, val=4, size=(56, 72))
-
-
-def only(checked, kind):
-    (group,) = groups(finding for finding in checked.findings if finding.kind == kind)
-    return group
 
 
 @pytest.mark.parametrize(
@@ -518,112 +399,3 @@ def test_camvid_is_sound(camvid):
     fields = {"dataset": "CamVid", "classes": None}
     checked = check_dataset(recipe(camvid, **fields), limit=60)
     assert not kinds(checked) - {"near_duplicate"}  # frames of a car that waits
-
-
-def test_several_data_sets_in_a_part(folder, tmp_path):
-    other = write_demo(tmp_path / "other", train=6, val=4, size=(56, 72), seed=1)
-    (folder / "annotations/train/train_00003.png").unlink()
-    (other / "annotations/train/train_00002.png").write_bytes(b"")
-    train = {"transforms": LOAD, "sources": ({"root": str(folder)}, {"root": str(other), "weight": 3.0})}
-    checked = check(folder, ("train",), train=train)
-    part = checked.parts["train"]
-    assert len(part.looks) == 11 + 6 < len(part.source)
-    assert {(f.kind, f.file) for f in checked.findings if f.severity == "error"} == {
-        ("image_without_mask", str(folder / "images/train/train_00003.png")),
-        ("unreadable", str(other / "annotations/train/train_00002.png")),
-    }
-
-
-def test_masks_of_colours(folder):
-    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 0, 255]], np.uint8)
-    for path in (folder / "annotations" / "train").iterdir():
-        Image.fromarray(colours[np.array(Image.open(path))]).save(path)
-    fields = {"mask_colors": {" ".join(map(str, colour)): index for index, colour in enumerate(colours)}}
-    assert not check(folder, ("train",), **fields).findings
-    path = Harmed(folder).change("mask", 4, lambda m: np.where(m == 255, 250, m).astype(np.uint8))
-    (finding,) = only(check(folder, ("train",), **fields), "values")
-    assert finding.file == str(path)
-    assert "#fa" in finding.value
-    assert "data.mask_colors" in finding.fix
-
-
-def test_a_file_a_class(folder):
-    for path in (folder / "annotations" / "train").iterdir():
-        mask = np.array(Image.open(path))
-        for index, name in enumerate(CLASSES):
-            place = folder / name / "train" / path.name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(((mask == index) * 255).astype(np.uint8)).save(place)
-    fields = {"masks": "multi-label", "label_dir": "{class}/{split}"}
-    checked = check(folder, ("train",), **fields)
-    assert not checked.findings
-    assert [row["images"] > 0 for row in checked.parts["train"].statistics["classes"]] == [True] * 6
-    (folder / "ring" / "train" / "train_00002.png").write_bytes(b"no picture")
-    (finding,) = check(folder, ("train",), **fields).findings
-    assert finding.kind == "unreadable"
-    assert finding.file == str(folder / "ring/train/train_00002.png")
-
-
-def test_two_images_a_mask(folder):
-    shutil.copytree(folder / "images", folder / "images2")
-    for path in (folder / "annotations" / "train").iterdir():
-        Image.fromarray((np.array(Image.open(path)) > 2).astype(np.uint8)).save(path)
-    load = ({"type": "LoadMultipleRSImageFromFile"}, {"type": "LoadAnnotations"})
-    fields = {"dataset": "FolderCDDataset", "classes": ("same", "changed")}
-    fields["train"] = {"split": "train", "split_file": None, "transforms": load}
-    assert not kinds(check(folder, ("train",), **fields)) - {"background_only", "dominant_class"}
-    second = folder / "images2/train/train_00003.png"
-    second.write_bytes(second.read_bytes()[:300])
-    (finding,) = only(check(folder, ("train",), **fields), "unreadable")
-    assert finding.file == str(second)
-    Harmed(folder).change("mask", 5, lambda m: m[:-1])
-    (finding,) = only(check(folder, ("train",), **fields), "size_mismatch")
-    assert finding.value == "mask 55x72, image 56x72"
-
-
-def test_whatever_bytes_a_file_has_the_check_goes_on(folder):
-    """Files with bytes turned, cut, repeated: what can't be loaded is a finding, and nothing else happens."""
-    rng = np.random.default_rng(0)
-    for number in range(12):
-        for kind, suffix in (("image", ".png"), ("mask", ".tif")):
-            path = Harmed(folder).path(kind, number)
-            with Image.open(path) as picture:
-                picture.save(path.with_suffix(suffix))
-            if suffix != ".png":
-                path.unlink()
-            content = bytearray(path.with_suffix(suffix).read_bytes())
-            for place in rng.integers(0, len(content), 1 + number):
-                content[place] = rng.integers(256)
-            path.with_suffix(suffix).write_bytes(bytes(content[: len(content) - 17 * (number % 3)]))
-    checked = check(folder, ("train",))
-    assert len(checked.parts["train"].looks) == 12
-    assert sum(look.problem is not None for look in checked.parts["train"].looks) >= 6
-    assert write_check(checked, folder / "out", "fuzz").is_file()
-
-
-@pytest.mark.slow
-def test_ten_thousand_records_take_two_cores_less_than_a_minute(tmp_path):
-    """Photos of 512x512 with as much detail that their JPEGs have 80 kB or more, and masks of blobs."""
-    rng = np.random.default_rng(0)
-    for kind in ("images", "annotations"):
-        (tmp_path / kind / "train").mkdir(parents=True)
-    for number in range(100):
-        image = cv2.resize(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8), (512, 512), interpolation=cv2.INTER_CUBIC)
-        image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
-        label = cv2.resize(rng.integers(0, 6, (16, 16), dtype=np.uint8), (512, 512), interpolation=cv2.INTER_NEAREST)
-        path = tmp_path / "images/train" / f"{number}.jpg"
-        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        cv2.imwrite(str(tmp_path / "annotations/train" / f"{number}.png"), label)
-    assert path.stat().st_size > 80_000
-    source = build_source(recipe(tmp_path)["data"], "train")
-    steps = loading_steps(build_transforms(LOAD))
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        began = time.process_time()
-        for index in range(100):
-            assert look_at(source, index, steps).problem is None
-        seconds = time.process_time() - began
-    finally:
-        cv2.setNumThreads(threads)
-    assert seconds / 100 < 2 * 60 / 10_000  # 6 ms measured

@@ -1,10 +1,12 @@
 """What tests of files share."""
 
+import copy
 import time
 
 import pytest
 
-from jaxseg.mmseg import load_checkpoint
+from dialects import DIALECTS, NEW, OLD
+from jaxseg.mmseg import load_checkpoint, read_config
 
 
 @pytest.fixture
@@ -21,3 +23,17 @@ def read(tmp_path):
             path.unlink()
 
     return read_bytes
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory):
+    """The config of each dialect, resolved."""
+    folder = tmp_path_factory.mktemp("configs")
+    for name, text in zip(DIALECTS, (NEW, OLD), strict=True):
+        (folder / f"{name}.py").write_text(text)
+    return {name: read_config(folder / f"{name}.py") for name in DIALECTS}
+
+
+@pytest.fixture
+def new(configs):
+    return copy.deepcopy(configs["new"])
