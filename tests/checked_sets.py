@@ -10,14 +10,8 @@ from jaxseg.data.checking import check_dataset, groups
 from jaxseg.data.datasets import DATASETS
 
 CLASSES = DATASETS["Demo"].classes
-
-
 FLAG = f"--config.data.classes={CLASSES}"
-
-
 LOAD = ({"type": "LoadImage"}, {"type": "LoadAnnotations"})
-
-
 TRAIN = (*LOAD, {"type": "RandomCrop", "crop_size": (48, 64)}, {"type": "Pad", "size": (48, 64)})
 
 
